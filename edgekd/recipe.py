@@ -230,7 +230,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise RecipeError(f'--set "{override}" is not of the form table.key=value', "for instance --set distill.epochs=5")
+        hint = "for instance --set distill.epochs=5"
+        raise RecipeError(f'--set "{override}" is not of the form table.key=value', hint)
     table = values
     for key in keys[:-1]:
         table = table.setdefault(key, {})

@@ -14,6 +14,8 @@ class Progress:
     done: int
     total: int
     note: str = ""
+    milestone: bool = False
+    """Worth a line of its own where no live line can be shown."""
 
 
 def _say_nothing(line: str) -> None:

@@ -36,7 +36,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> tuple
 
 
 def _is_key(part: str) -> bool:
-    return part.replace("_", "a").isidentifier() and part not in {"int", "float", "str", "bool"} or part.isdigit()
+    return (part.replace("_", "a").isidentifier() and part not in {"int", "float", "str", "bool"}) or part.isdigit()
 
 
 def _keys_of(model: type[BaseModel], path: list[str]) -> list[str]:

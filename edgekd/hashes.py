@@ -1,0 +1,61 @@
+"""Content hashes of files and folders, remembered by path, size, time and inode as git does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+_RACY_NS = 2_000_000_000
+"""A file changed this recently may change again within the clock's step: its hash is not remembered."""
+
+
+class HashCache:
+    """Hashes by bytes; a file whose stat is as it was is not read again."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._changed = False
+        self._known: dict[str, list[int | str]] = {}
+        if file.exists():
+            try:
+                self._known = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                # It only saves work: a broken one is as good as none.
+                self._known = {}
+
+    def digest(self, path: Path) -> str:
+        """Return the sha256 of a file, or of a folder's relative names and contents (hidden files left out)."""
+        if path.is_dir():
+            whole = hashlib.sha256()
+            for file in sorted(path.rglob("*")):
+                relative = file.relative_to(path)
+                if file.is_file() and not any(part.startswith(".") for part in relative.parts):
+                    whole.update(f"{relative.as_posix()}\0{self._file_digest(file)}\n".encode())
+            return whole.hexdigest()
+        return self._file_digest(path)
+
+    def save(self) -> None:
+        """Write what was learnt, beside then renamed."""
+        if not self._changed or not self._file.parent.is_dir():
+            return
+        beside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        beside.write_text(json.dumps(self._known), encoding="utf-8")
+        beside.replace(self._file)
+        self._changed = False
+
+    def _file_digest(self, file: Path) -> str:
+        stat = file.stat()
+        name = str(file.absolute())
+        identity: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        known = self._known.get(name)
+        if known is not None and known[:3] == identity:
+            return str(known[3])
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if time.time_ns() - stat.st_mtime_ns > _RACY_NS:
+            self._known[name] = [*identity, digest]
+            self._changed = True
+        return digest

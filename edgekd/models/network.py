@@ -1,0 +1,165 @@
+"""A network as files: weights.safetensors and plan.json, which says how to build what the weights fit into.
+
+Loading makes a fresh model, applies the plan's widths, checks every shape, and loads. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.recipe import Scalar
+from edgekd.ref import Ref
+from edgekd.workload.normalisation import Normalisation
+
+WEIGHTS = "weights.safetensors"
+PLAN = "plan.json"
+
+
+class Width(BaseModel):
+    """The channels of one layer: what enters and what leaves, and in how many groups."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    inputs: int
+    outputs: int
+    groups: int = 1
+
+
+class Plan(BaseModel):
+    """How to build a network: callable, arguments, normalisation, and the widths of the layers that were cut."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    args: dict[str, Scalar] = {}
+    normalisation: Normalisation = Normalisation()
+    widths: dict[str, Width] = {}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module in memory with the plan that it came from. Takes normalised float NCHW, gives logits."""
+
+    module: nn.Module
+    plan: Plan
+
+
+def build(plan: Plan, code: Ref) -> Network:
+    """Make the plan's module, untrained. Raises ModelError where the callable does not give such a module."""
+    try:
+        module = code.load()(**plan.args)
+    except TypeError as error:
+        raise ModelError(f'"{plan.model}" cannot be called: {error}', "check its args in the recipe") from None
+    if not isinstance(module, nn.Module):
+        raise ModelError(f'"{plan.model}" gave a {type(module).__name__}', "it must give a torch.nn.Module")
+    for path, width in plan.widths.items():
+        _resize(module, path, width)
+    return Network(module, plan)
+
+
+def load(folder: Path, code: Ref) -> Network:
+    """Load a network that `save` wrote. `code` is the plan's callable. Raises ModelError."""
+    plan = Plan.model_validate_json((folder / PLAN).read_text(encoding="utf-8"))
+    network = build(plan, code)
+    fill(network.module, load_file(folder / WEIGHTS), str(folder.name))
+    return network
+
+
+def save(network: Network, folder: Path) -> None:
+    """Write weights and plan: contiguous tensors in a fixed order, no metadata, so that bytes are reproducible."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in sorted(network.module.state_dict().items()):
+        value = tensor.detach().to("cpu", memory_format=torch.contiguous_format).contiguous()
+        # safetensors refuses two names for one memory; a module that shares weights has them.
+        tensors[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    save_file(tensors, folder / WEIGHTS)
+    (folder / PLAN).write_text(network.plan.model_dump_json(indent=1), encoding="utf-8")
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file, or a torch file of tensors only; nothing in it is executed. Raises ModelError."""
+    if not file.is_file():
+        raise ModelError(f"no weights file {file}", "weights are relative to the recipe's folder")
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch and safetensors raise a dozen kinds for a file that is not theirs.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{file.name} is not a weights file that can be read safely: {reason}",
+            "save the state dict only: torch.save(model.state_dict(), …), or safetensors",
+        ) from None
+    return _state_dict(content, file)
+
+
+def fill(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    """Load weights into a module; every key and every shape must fit. Raises ModelError with the first mismatch."""
+    expected = module.state_dict()
+    for name, tensor in weights.items():
+        if name not in expected:
+            raise ModelError(
+                f'{where}: "{name}" {list(tensor.shape)} is not in the model', "are these the weights of this model?"
+            )
+        if tensor.shape != expected[name].shape:
+            raise ModelError(
+                f'{where}: "{name}" is {list(tensor.shape)} in the file and {list(expected[name].shape)} in the model',
+                "check the model's args (class count, width)",
+            )
+    missing, _ = module.load_state_dict(weights, strict=False)
+    lost = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if lost:
+        raise ModelError(
+            f'{where}: "{lost[0]}" {list(expected[lost[0]].shape)} is in the model but not in the file',
+            "are these the weights of this model?",
+        )
+
+
+def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
+    """Find the tensors in what a training script saved: a `state_dict` key, a `module.` prefix."""
+    if isinstance(content, dict):
+        for key in ("state_dict", "model", "model_state_dict"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ModelError(f"{file.name} holds no state dict", "save model.state_dict(), or a dict with a state_dict key")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _resize(module: nn.Module, path: str, width: Width) -> None:
+    """Give one layer other widths; its weights are undefined until they are loaded."""
+    try:
+        layer = module.get_submodule(path)
+    except AttributeError:
+        raise ModelError(f'plan: no layer "{path}" in the model', "the model's code changed since it was cut") from None
+    if isinstance(layer, nn.Conv2d):
+        layer.in_channels, layer.out_channels, layer.groups = width.inputs, width.outputs, width.groups
+        shape = (width.outputs, width.inputs // width.groups, *layer.kernel_size)
+        layer.weight = nn.Parameter(torch.empty(shape), requires_grad=layer.weight.requires_grad)
+    elif isinstance(layer, nn.Linear):
+        layer.in_features, layer.out_features = width.inputs, width.outputs
+        layer.weight = nn.Parameter(torch.empty(width.outputs, width.inputs))
+    elif isinstance(layer, nn.BatchNorm2d):
+        layer.num_features = width.outputs
+        for name, tensor in (("weight", layer.weight), ("bias", layer.bias)):
+            if tensor is not None:
+                setattr(layer, name, nn.Parameter(torch.empty(width.outputs)))
+        layer.running_mean, layer.running_var = torch.zeros(width.outputs), torch.ones(width.outputs)
+    else:
+        raise ModelError(f'plan: "{path}" is a {type(layer).__name__}', "only Conv2d, Linear and BatchNorm2d are cut")
+    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+        layer.bias = nn.Parameter(torch.empty(width.outputs))

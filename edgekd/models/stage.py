@@ -1,0 +1,60 @@
+"""The stage `initialise`: a network as the recipe names it, with given or seeded weights, checked against the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.models import network
+from edgekd.models.network import Network, Plan
+from edgekd.recipe import Model
+from edgekd.ref import Ref
+from edgekd.run import Run
+from edgekd.store import Metrics, stage
+from edgekd.workload.normalisation import Normalisation
+
+
+@stage(writes="network", version=1, tools=("torch", "safetensors"))
+def initialise(
+    out: Path, run: Run, code: Ref, weights: Path | None, config: Model, classes: int, shape: tuple[int, int], seed: int
+) -> Metrics:
+    """Write the network before any training. Raises ModelError where weights or class count do not fit."""
+    torch.manual_seed(seed)
+    default = Normalisation()
+    normalisation = Normalisation(mean=config.mean or default.mean, std=config.std or default.std)
+    made = network.build(Plan(model=config.model, args=config.args, normalisation=normalisation), code)
+    if weights is not None:
+        network.fill(made.module, network.read_weights(weights), weights.name)
+    _check_outputs(made, classes, shape)
+    network.save(made, out)
+    return {"parameters": count_parameters(made.module)}
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trained scalars."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
+
+
+def _check_outputs(made: Network, classes: int, shape: tuple[int, int]) -> None:
+    """Run one image. Raises ModelError unless it gives [1, classes]."""
+    name = made.plan.model
+    made.module.eval()
+    try:
+        with torch.inference_mode():
+            logits = made.module(torch.zeros(1, 3, *shape))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f'"{name}" does not run on a {shape[0]}×{shape[1]} RGB image: {reason}', "check data.size and args"
+        ) from None
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f'"{name}" gives {found}', f"a classifier gives logits [N, {classes}]")
+    if logits.shape[1] != classes:
+        raise ModelError(
+            f'"{name}" has {logits.shape[1]} classes, the data has {classes}',
+            "set the model's class count in args, or check data.labels and the class folders",
+        )

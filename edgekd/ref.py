@@ -1,0 +1,143 @@
+"""A reference "module:callable" to code: the callable itself, and a hash of the code behind it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgekd.errors import RecipeError, did_you_mean
+
+_PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Code by name. `sources` is what stands for the code in a key; the folder is only where to find it."""
+
+    spec: str
+    folder: Path
+    sources: tuple[tuple[str, str], ...]
+
+    def load(self) -> Callable[..., Any]:
+        """Return the callable."""
+        return _callable(self.spec, self.folder)
+
+    def content(self) -> dict[str, Any]:
+        """Return what is hashed: name, and each source file or distribution behind it."""
+        return {"spec": self.spec, "sources": dict(self.sources)}
+
+
+def resolve(spec: str, folder: Path) -> Ref:
+    """Check that "module:callable" can be imported and return it with a hash of its code. Raises RecipeError."""
+    module, colon, name = spec.partition(":")
+    if not colon or not module or not name:
+        raise RecipeError(f'"{spec}" is not of the form module:callable', "for instance torchvision.models:resnet18")
+    _callable(spec, folder)
+    return Ref(spec, folder, tuple(sorted(_sources(module, folder).items())))
+
+
+def _callable(spec: str, folder: Path) -> Callable[..., Any]:
+    module_name, _, name = spec.partition(":")
+    module = _module(module_name, folder, spec)
+    if not hasattr(module, name):
+        known = [known for known in dir(module) if not known.startswith("_")]
+        near = did_you_mean(name, known)
+        raise RecipeError(f'"{spec}": {module_name} has no "{name}"', near.strip() or "see the module for its names")
+    found = getattr(module, name)
+    if not callable(found):
+        raise RecipeError(f'"{spec}" is not callable', "name a function or a class")
+    return found  # type: ignore[no-any-return]
+
+
+def _module(name: str, folder: Path, spec: str) -> ModuleType:
+    """Import a module; one beside the recipe is loaded by its path, so that a types.py there shadows nothing."""
+    file = _local(name, folder)
+    try:
+        if file is None:
+            return importlib.import_module(name)
+        return _load_local(name, file, folder)
+    except ImportError as error:
+        raise RecipeError(
+            f'"{spec}" does not import: {error}', f"is the module installed, or does it lie in {folder.name or '.'}/?"
+        ) from None
+    except SyntaxError as error:
+        raise RecipeError(f'"{spec}" does not import: {error}', "mend the module; a recipe names code") from None
+
+
+def _load_local(name: str, file: Path, folder: Path) -> ModuleType:
+    unique = f"edgekd_recipe_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{name.replace('.', '_')}"
+    if unique in sys.modules:
+        return sys.modules[unique]
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    locations = [str(file.parent)] if file.name == "__init__.py" else None
+    description = importlib.util.spec_from_file_location(unique, file, submodule_search_locations=locations)
+    if description is None or description.loader is None:
+        raise ImportError(f"{file.name} cannot be loaded")
+    module = importlib.util.module_from_spec(description)
+    sys.modules[unique] = module
+    try:
+        description.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[unique]
+        raise
+    return module
+
+
+def _local(name: str, folder: Path) -> Path | None:
+    """Return the file of a module that lies beside the recipe, or None."""
+    path = folder.joinpath(*name.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+def _sources(module: str, folder: Path) -> dict[str, str]:
+    """Return {module: sha256 of its source} for code beside the recipe and ours, {distribution: version} else."""
+    top = module.partition(".")[0]
+    if top == "edgekd":
+        return _walk(module, _PACKAGE.parent)
+    if _local(module, folder) is not None:
+        return _walk(module, folder)
+    distributions = importlib.metadata.packages_distributions().get(top, [])
+    return {name: importlib.metadata.version(name) for name in distributions}
+
+
+def _walk(module: str, root: Path) -> dict[str, str]:
+    """Hash a module and, recursively, every module below `root` that it imports."""
+    found: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        file = _local(name, root)
+        if file is None or name in found:
+            continue
+        source = file.read_bytes()
+        found[name] = hashlib.sha256(source).hexdigest()
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += _imports(ast.parse(source), package)
+    return found
+
+
+def _imports(tree: ast.AST, package: str) -> list[str]:
+    """Return the absolute names of all modules that a syntax tree may import."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module or "") if part)
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return names

@@ -1,0 +1,267 @@
+"""The content-addressed store: a stage runs once per content of its inputs, and its files are found again.
+
+.edgekd/<stage>-<key>/         the artifact and record.json (inputs and metrics)
+.edgekd/<stage>-<key>.part/    a stage at work, or killed; a training stage goes on from the checkpoint in it
+.edgekd/hashes.json            hashes of files by path, size, time and inode, as git keeps them
+.edgekd/choices.json           what a measurement chose, once (design: "a measurement may choose, but once")
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+
+from edgekd.hashes import HashCache
+from edgekd.ref import Ref
+from edgekd.run import Run
+
+Metrics: TypeAlias = dict[str, Any]
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[P]):
+    """A plain function with what its key needs: it writes `out`, reads its arguments, returns its metrics."""
+
+    name: str
+    function: Callable[Concatenate[Path, Run, P], Metrics]
+    writes: str
+    version: int
+    tools: tuple[str, ...]
+    resumes: bool
+
+
+def stage(
+    *, writes: str, version: int, tools: tuple[str, ...] = (), name: str = "", resumes: bool = False
+) -> Callable[[Callable[Concatenate[Path, Run, P], Metrics]], Stage[P]]:
+    """Make a stage of a function `(out, run, ...) -> metrics`.
+
+    `writes` names the file or folder that it makes; raise `version` when its bytes would change; `tools` are the
+    distributions whose versions may change its bytes; one that `resumes` keeps a checkpoint beside `out`.
+    """
+
+    def decorate(function: Callable[Concatenate[Path, Run, P], Metrics]) -> Stage[P]:
+        return Stage(name or function.__name__, function, writes, version, tools, resumes)
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage wrote, and what it measured about it."""
+
+    stage: str
+    path: Path
+    metrics: Metrics
+
+
+class PlanEndsError(Exception):
+    """Under --plan: what follows depends on a result that does not exist yet."""
+
+
+class Store:
+    """Runs stages and finds their results again. `fresh` stages run although a result exists."""
+
+    def __init__(
+        self, folder: Path, run: Run | None = None, fresh: frozenset[str] = frozenset(), plan: bool = False
+    ) -> None:
+        self.folder = folder
+        self.missed: list[str] = []
+        self._run = run or Run()
+        self._fresh = fresh
+        self._plan = plan
+        self._done: set[str] = set()
+        if not plan:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A store copied into a repository by mistake is large and of no use there.
+            (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        self._hashes = HashCache(folder / "hashes.json")
+
+    def run(self, stage: Stage[P], *args: P.args, **kwargs: P.kwargs) -> Artifact:
+        """Return the stage's artifact, running it if its inputs are new. Arguments are given by name."""
+        if args:
+            raise TypeError(f"{stage.name}: arguments of a stage are given by name")
+        pending = [value for value in kwargs.values() if isinstance(value, Path) and not value.exists()]
+        if self._plan and pending:
+            self._run.say(f"{stage.name}: will run, its input is not made yet")
+            return self._miss(stage, "pending")
+        identity = self._identity(stage, kwargs)
+        key = hashlib.sha256(_canonical(identity)).hexdigest()[:32]
+        folder = self.folder / f"{stage.name}-{key}"
+        forced = stage.name in self._fresh and folder.name not in self._done
+        if not forced and (folder / "record.json").exists():
+            return self._found(stage, folder)
+        reason = "asked for by --from" if forced else self._why(stage.name, identity)
+        self._run.say(f"{stage.name} {'would run' if self._plan else 'runs'}: {reason}")
+        if self._plan:
+            return self._miss(stage, key)
+        with self._lock(folder.name):
+            if forced or not (folder / "record.json").exists():
+                self._make(stage, identity, folder, forced, lambda out: stage.function(out, self._run, *args, **kwargs))
+        self._done.add(folder.name)
+        self._hashes.save()
+        return self._found(stage, folder, quiet=True)
+
+    def choose(self, question: str, inputs: Mapping[str, Any], measure: Callable[[], str]) -> str:
+        """Return what was chosen for these inputs before, or measure, write the answer down, and return it."""
+        if self._plan:
+            raise PlanEndsError
+        file = self.folder / "choices.json"
+        key = f"{question}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}"
+        with self._lock("choices"):
+            choices = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if key not in choices or question in self._fresh:
+            choice = measure()
+            with self._lock("choices"):
+                choices = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+                _write(file, json.dumps({**choices, key: choice}, indent=1, sort_keys=True))
+            return choice
+        return str(choices[key])
+
+    def digest(self, path: Path) -> str:
+        """Return the sha256 of a file, or of a folder's names and contents."""
+        return self._hashes.digest(path)
+
+    def metrics(self, artifact: Artifact) -> Metrics:
+        """Return an artifact's metrics; under --plan, one that is not made yet ends the plan."""
+        if self._plan and not artifact.path.exists():
+            raise PlanEndsError
+        return artifact.metrics
+
+    def _found(self, stage: Stage[P], folder: Path, quiet: bool = False) -> Artifact:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+        if not quiet:
+            self._run.say(f"{stage.name}: unchanged, from the store")
+        self._hashes.save()
+        return Artifact(stage.name, folder / stage.writes, record["metrics"])
+
+    def _miss(self, stage: Stage[P], key: str) -> Artifact:
+        self.missed.append(stage.name)
+        return Artifact(stage.name, self.folder / f"{stage.name}-{key}" / stage.writes, {})
+
+    def _make(
+        self, stage: Stage[P], identity: Metrics, folder: Path, forced: bool, work: Callable[[Path], Metrics]
+    ) -> None:
+        part = folder.with_name(folder.name + ".part")
+        if part.exists() and (forced or not stage.resumes):
+            shutil.rmtree(part)
+        part.mkdir(exist_ok=True)
+        out = part / stage.writes
+        # Killed after the stage, before the rename: what it wrote is whole only with its record.
+        if out.is_dir():
+            shutil.rmtree(out)
+        metrics = work(out)
+        for other in part.iterdir():
+            if other != out:
+                other.unlink()
+        record = {**identity, "metrics": metrics}
+        _write(part / "record.json", json.dumps(record, indent=1, sort_keys=True))
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+
+    def _lock(self, name: str) -> FileLock:
+        locks = self.folder / "locks"
+        locks.mkdir(exist_ok=True)
+        lock = FileLock(locks / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+            lock.release()
+        except Timeout:
+            self._run.say(f"waiting: another build works on {name}")
+        return lock
+
+    def _identity(self, stage: Stage[P], arguments: Mapping[str, Any]) -> Metrics:
+        return {
+            "stage": stage.name,
+            "version": stage.version,
+            "tools": {tool: _version(tool) for tool in stage.tools},
+            "arguments": {name: self._content(value) for name, value in arguments.items()},
+        }
+
+    def _content(self, value: Any) -> Any:
+        if isinstance(value, Path):
+            return {"sha256": self._hashes.digest(value)}
+        return _plain(value)
+
+    def _why(self, name: str, identity: Metrics) -> str:
+        """Say what differs from the most similar earlier run of this stage."""
+        best: list[str] | None = None
+        for record in self.folder.glob(f"{name}-*/record.json"):
+            old = json.loads(record.read_text(encoding="utf-8"))
+            differences = _differences(old, identity)
+            if best is None or len(differences) < len(best):
+                best = differences
+        if best is None:
+            killed = any(self.folder.glob(f"{name}-*.part"))
+            return "not finished before" if killed else "not run before"
+        return ", ".join(best[:4]) + (", …" if len(best) > 4 else "")
+
+
+def _version(tool: str) -> str:
+    try:
+        return importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError:
+        # onnxruntime comes under the names of its builds.
+        return importlib.metadata.version(f"{tool}-gpu")
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON form of a value that can be hashed; nothing else can be an argument of a stage."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Ref):
+        return value.content()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be hashed")
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _write(file: Path, text: str) -> None:
+    beside = file.with_name(file.name + ".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(file)
+
+
+def _differences(old: Metrics, new: Metrics) -> list[str]:
+    """Return `key old -> new` for each leaf that differs, files as `key changed`."""
+    left, right = _leaves(old["arguments"]), _leaves(new["arguments"])
+    lines = []
+    for key in sorted(left.keys() | right.keys()):
+        before, after = left.get(key, "nothing"), right.get(key, "nothing")
+        if before == after:
+            continue
+        name = key.removesuffix(".sha256").removeprefix("config.")
+        is_content = key.endswith(".sha256") or ".sources." in key
+        lines.append(f"{name} changed" if is_content else f"{name} {before} -> {after}")
+    for tool in sorted(old["tools"].keys() | new["tools"].keys()):
+        before, after = old["tools"].get(tool), new["tools"].get(tool)
+        if before != after:
+            lines.append(f"{tool} {before} -> {after}")
+    if old["version"] != new["version"]:
+        lines.append(f"edgekd's stage {new['stage']} changed")
+    return lines
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        inner = [_leaves(item, f"{path}.{name}".strip(".")) for name, item in value.items()]
+        return {key: leaf for leaves in inner for key, leaf in leaves.items()}
+    return {path: value}

@@ -1,0 +1,110 @@
+"""Everything that a target (targets/*.toml) may say about a device. A new device is a new file, no code."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgekd.errors import TargetError, did_you_mean
+from edgekd.recipe import Budget
+from edgekd.strict import explain
+
+
+class Table(BaseModel):
+    """A table of a target file: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Device(Table):
+    """What the machine is; decides whether this host may stand for it."""
+
+    architecture: Literal["x86_64", "aarch64"]
+    instructions: tuple[str, ...] = ()
+    """CPU flags, as /proc/cpuinfo spells them, that the machine has."""
+    gpu: Literal["none", "nvidia"] = "none"
+
+
+class Runtime(Table):
+    """How onnxruntime runs there."""
+
+    providers: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Execution providers in order of preference; the first must be the one that runs."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    session: dict[str, str] = {}
+    """onnxruntime session configuration entries."""
+    opset: Annotated[int, Field(ge=13)] = 18
+    """The newest ONNX opset that the device's onnxruntime takes."""
+    ir: Annotated[int, Field(ge=7)] = 10
+    """The newest ONNX IR version that it takes."""
+
+
+class Int8(Table):
+    """Which integers suit the device's kernels."""
+
+    activations: Literal["uint8", "int8"] = "uint8"
+    weights: Literal["uint8", "int8"] = "int8"
+    per_channel: bool = True
+    reduce_range: bool = False
+    """7-bit weights: needed where the instruction set saturates when it adds two products (x86 without VNNI)."""
+
+
+class Target(Table):
+    """One device, or one family of devices that run the same file alike."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    description: str
+    device: Device
+    runtime: Runtime
+    precision: Literal["int8", "fp16", "float"] = "int8"
+    int8: Int8 | None = None
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _int8_has_its_table(self) -> Target:
+        if (self.precision == "int8") != (self.int8 is not None):
+            raise ValueError('an [int8] table and precision = "int8" belong together')
+        return self
+
+
+def folder() -> Path:
+    """Return the folder of the shipped targets: inside the package when installed, else the checkout's."""
+    inside = Path(__file__).parent / "targets"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "targets"
+
+
+def names() -> list[str]:
+    """Return the names of the shipped targets, sorted."""
+    return sorted(file.stem for file in folder().glob("*.toml"))
+
+
+def load(name_or_file: str) -> Target:
+    """Find a target by its name or its file. Raises TargetError."""
+    if name_or_file.endswith(".toml"):
+        file = Path(name_or_file)
+        if not file.is_file():
+            raise TargetError(f"no target file {file}", f"or name a shipped target: {', '.join(names())}")
+    else:
+        if name_or_file not in names():
+            raise TargetError(
+                f'unknown target "{name_or_file}"',
+                f"{did_you_mean(name_or_file, names())}targets: {', '.join(names())}, or a file FILE.toml",
+            )
+        file = folder() / f"{name_or_file}.toml"
+    return _read(file)
+
+
+def _read(file: Path) -> Target:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TargetError(f"{file.name}: not a TOML file: {error}", "see targets/cpu.toml for one that is") from None
+    values.setdefault("name", file.stem)
+    try:
+        return Target.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise TargetError(*explain(error, Target, file.name)) from None

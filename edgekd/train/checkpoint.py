@@ -1,0 +1,39 @@
+"""What a killed training needs to go on: written beside, then renamed, after every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE_NAME = "checkpoint.pt"
+
+
+@dataclass
+class State:
+    """A training after `epoch` epochs."""
+
+    epoch: int = 0
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    kept_epoch: int = 0
+    kept: dict[str, Any] = field(default_factory=dict)
+    """The weights of the best epoch on validation; empty where the last is taken."""
+    losses: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+
+
+def save(state: State, file: Path) -> None:
+    """Write the state; a kill at any moment leaves the old one or the new one."""
+    beside = file.with_name(file.name + ".new")
+    torch.save(asdict(state), beside)
+    beside.replace(file)
+
+
+def load(file: Path) -> State:
+    """Return the saved state, or a fresh one where there is none."""
+    if not file.exists():
+        return State()
+    return State(**torch.load(file, map_location="cpu", weights_only=True))

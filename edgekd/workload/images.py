@@ -1,0 +1,46 @@
+"""From an image file to uint8 RGB pixels: one rule, stated in the manifest."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+RESIZE_RULE = (
+    "EXIF orientation applied; 16-bit scaled to 8 bit; converted to RGB (Pillow); "
+    "resized by bilinear interpolation with antialias (Pillow BILINEAR), stretched to the input size"
+)
+
+
+class UnreadableImageError(Exception):
+    """A file that Pillow cannot decode."""
+
+
+def read(file: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an image as uint8 [height, width, 3], RGB. Raises UnreadableImageError."""
+    try:
+        with warnings.catch_warnings():
+            # A palette image with transparency is converted all the same.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(file) as opened:
+                image = ImageOps.exif_transpose(opened)
+                return to_pixels(image, shape)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UnreadableImageError(str(error)) from error
+
+
+def to_pixels(image: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a Pillow image as uint8 [height, width, 3] by the one rule."""
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow's own conversion clips 16-bit values at 255 instead of scaling them.
+        values = np.asarray(image, dtype=np.float64)
+        top = 255.0 if image.mode == "F" and values.max(initial=0.0) <= 255 else 65535.0
+        image = Image.fromarray(np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8))
+    rgb = image.convert("RGB")
+    height, width = shape
+    if rgb.size != (width, height):
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(rgb, dtype=np.uint8)

@@ -1,0 +1,75 @@
+"""The stage `prepare`: the user's data as uint8 arrays that every later stage reads."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from edgekd.errors import DataError
+from edgekd.recipe import Data
+from edgekd.ref import Ref
+from edgekd.run import Run
+from edgekd.store import Metrics, stage
+from edgekd.workload import arrays, folder
+from edgekd.workload.dataset import Dataset, Images
+from edgekd.workload.digits import digits
+from edgekd.workload.splits import hold_out, stratified
+
+
+@stage(writes="data", version=1, tools=("numpy", "pillow", "scikit-learn"))
+def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, config: Data, calibration: int) -> Metrics:
+    """Write <split>/images.npy (uint8 [N, H, W, 3]) and <split>/labels.npy for train, val, test and calibration.
+
+    `source` is an image folder, a function that returns a Dataset, or "digits". The calibration images are drawn
+    from train, seeded and stratified, never from test. Raises DataError.
+    """
+    data = _read(source, val, config, run)
+    train, held = data.train, data.val
+    if held is None:
+        kept, out_of_train = hold_out(train.labels, config.val_fraction, config.seed)
+        train, held = data.train.take(kept), data.train.take(out_of_train)
+    if calibration > len(train.labels):
+        raise DataError(
+            f"quantize.samples = {calibration}, but train has only {len(train.labels)} images",
+            f"set quantize.samples to at most {len(train.labels)}, or add images",
+        )
+    chosen = train.take(stratified(train.labels, calibration, config.seed))
+    splits = {"train": train, "val": held, "test": data.test, "calibration": chosen}
+    for name, split in splits.items():
+        arrays.save(split, out / name)
+    leaked = _in_both(data.train.images, data.test.images)
+    if leaked:
+        run.say(f"warning: {leaked} of {len(data.test.labels)} test images are also in train (same pixels)")
+    if data.unreadable:
+        run.say(f"warning: {data.unreadable} unreadable images left out")
+    return {
+        "classes": list(data.classes),
+        "images": {name: len(split.labels) for name, split in splits.items()},
+        "test_images_in_train": leaked,
+        "unreadable": data.unreadable,
+        "val_from_train": data.val is None,
+    }
+
+
+def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) -> Dataset:
+    if isinstance(source, Path):
+        return folder.read(source, val, config, run)
+    if isinstance(source, str):
+        return digits(config.shape)
+    data = source.load()()
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f'"{source.spec}" returned a {type(data).__name__}', "it must return an edgekd.Dataset (see the README)"
+        )
+    if data.train.images.shape[1:3] != config.shape:
+        height, width = data.train.images.shape[1:3]
+        raise DataError(
+            f'"{source.spec}" returned images of {height}×{width}', f"set data.size = [{height}, {width}] in the recipe"
+        )
+    return data
+
+
+def _in_both(train: Images, test: Images) -> int:
+    """Count the test images whose pixels are also in train, by content hash."""
+    known = {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in train}
+    return sum(hashlib.blake2b(image.tobytes(), digest_size=16).digest() in known for image in test)
