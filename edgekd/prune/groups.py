@@ -1,0 +1,96 @@
+"""Which channels must be cut together: torch-pruning's dependency groups (Fang et al. 2023, arXiv:2301.12900)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer of a group: which side of it is cut, and the indices there of the group's channels, in their order.
+
+    `indices` holds `len(indices) / width` entries per channel (more than one behind a flatten).
+    """
+
+    layer: str
+    side: str
+    """`out` or `in`."""
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that live and die together."""
+
+    root: str
+    """The path of a layer whose output channels they are."""
+    width: int
+    members: tuple[Member, ...]
+
+
+class Dependencies:
+    """The dependency graph of one module, traced once on a zero image."""
+
+    def __init__(self, module: nn.Module, shape: tuple[int, int]) -> None:
+        for parameter in module.parameters():
+            # The graph is traced through gradients; a frozen layer would not be seen.
+            parameter.requires_grad_(True)
+        self._module = module.eval()
+        self._names = {layer: name for name, layer in module.named_modules()}
+        self._graph = tp.DependencyGraph()
+        self._graph.build_dependency(module, example_inputs=torch.zeros(1, 3, *shape))
+
+    def groups(self, last: str, protected: Sequence[str]) -> list[Group]:
+        """Return all groups whose channels may be cut: not the logits, not protected ones, not grouped convolutions.
+
+        Raises ModelError where a protected path matches nothing.
+        """
+        layers = dict(self._module.named_modules())
+        for path in protected:
+            if path not in layers:
+                raise ModelError(
+                    f'prune.protect: no layer "{path}"', did_you_mean(path, layers).strip() or "see the model's modules"
+                )
+        ignored = [layers[path] for path in (last, *protected)]
+        found = self._graph.get_all_groups(ignored_layers=ignored, root_module_types=[nn.Conv2d, nn.Linear])
+        groups = [self._group(group) for group in found]
+        kept = {last, *protected}
+        return sorted((group for group in groups if not self._is_rigid(group, kept)), key=lambda group: group.root)
+
+    def cut(self, group: Group, channels: Sequence[int]) -> None:
+        """Remove these channels of a group from every layer of it."""
+        layer = dict(self._module.named_modules())[group.root]
+        function = tp.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else tp.prune_linear_out_channels
+        self._graph.get_pruning_group(layer, function, idxs=list(channels)).prune()
+
+    def _group(self, group: Any) -> Group:
+        members = []
+        for item in group:
+            name = self._names.get(item.dep.target.module)
+            if name is not None:
+                side = "in" if item.dep.handler.__name__.endswith("in_channels") else "out"
+                members.append(Member(name, side, tuple(item.idxs)))
+        return Group(members[0].layer, len(members[0].indices), tuple(members))
+
+    def _is_rigid(self, group: Group, kept: set[str]) -> bool:
+        layers = dict(self._module.named_modules())
+        for member in group.members:
+            layer = layers[member.layer]
+            if isinstance(layer, nn.Conv2d) and 1 < layer.groups < layer.in_channels:
+                return True
+            if member.side == "out" and member.layer in kept:
+                return True
+        return False
+
+
+def weight_of(layer: nn.Module) -> Tensor | None:
+    """Return a layer's weight as [outputs, inputs, …], or None for one without such."""
+    return layer.weight.detach() if isinstance(layer, nn.Conv2d | nn.Linear) else None

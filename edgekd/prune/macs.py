@@ -1,0 +1,38 @@
+"""Multiply-accumulates, counted by running one image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def per_layer(module: nn.Module, shape: tuple[int, int]) -> dict[str, int]:
+    """Return the multiply-accumulates of each Conv2d and Linear for one image [1, 3, height, width], in call order."""
+    counts: dict[str, int] = {}
+    hooks = []
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            hooks.append(layer.register_forward_hook(_counter(name, counts)))
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(torch.zeros(1, 3, *shape))
+    finally:
+        module.train(training)
+        for hook in hooks:
+            hook.remove()
+    return counts
+
+
+def _counter(name: str, counts: dict[str, int]) -> Any:
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            size = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels // layer.groups
+        else:
+            size = inputs[0].shape[-1]
+        counts[name] = counts.get(name, 0) + size * output.numel()
+
+    return count
