@@ -1,0 +1,77 @@
+"""Small clean-ups of an exported graph."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+_SPATIAL = {2, 3}
+_SPATIAL_FROM_THE_END = {-1, -2}
+
+
+def strip(model: ModelProto) -> None:
+    """Remove what says where and how the file was made: torch's exporter stores stack traces and source paths."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "edgekd", ""
+    graph = model.graph
+    graph.name = "edgekd"
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def name_batch(model: ModelProto) -> None:
+    """Call the dynamic batch dimension N."""
+    for value in (*model.graph.input, *model.graph.output):
+        dim = value.type.tensor_type.shape.dim[0]
+        dim.Clear()
+        dim.dim_param = "N"
+    del model.graph.value_info[:]
+
+
+def pool_globally(model: ModelProto) -> int:
+    """Write a mean over height and width as GlobalAveragePool; return how many.
+
+    torch's exporter decomposes adaptive_avg_pool2d to ReduceMean, for which onnxruntime has no int8 kernel.
+    """
+    graph = model.graph
+    values = {value.name: value for value in graph.initializer}
+    nodes: list[NodeProto] = []
+    count = 0
+    for node in graph.node:
+        keep = _mean_over_pixels(node, graph)
+        if keep is None:
+            nodes.append(node)
+            continue
+        count += 1
+        source, result = node.input[0], node.output[0]
+        pooled = result if keep else f"{result}_pooled"
+        nodes.append(helper.make_node("GlobalAveragePool", [source], [pooled], name=node.name))
+        if not keep:
+            nodes.append(helper.make_node("Flatten", [pooled], [result], name=f"{node.name}_flatten", axis=1))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
+    kept = [value for name, value in values.items() if name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return count
+
+
+def _mean_over_pixels(node: NodeProto, graph: GraphProto) -> bool | None:
+    """Return whether a mean over exactly height and width keeps those axes; None for any other node."""
+    if node.op_type != "ReduceMean":
+        return None
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if "axes" in attributes:
+        axes = set(attributes["axes"].ints)
+    else:
+        constant = [value for value in graph.initializer if len(node.input) > 1 and value.name == node.input[1]]
+        axes = set(np.atleast_1d(numpy_helper.to_array(constant[0])).tolist()) if constant else set()
+    if axes not in (_SPATIAL, _SPATIAL_FROM_THE_END):
+        return None
+    # Without a shape there is no knowing that [2, 3] are the last two axes: an image network's are.
+    return bool(attributes["keepdims"].i) if "keepdims" in attributes else True

@@ -1,0 +1,156 @@
+"""The front of a graph: the few nodes between camera pixels and what the network was trained on.
+
+The float front is Cast, Transpose, Sub, Mul: `image` uint8 [N, H, W, 3] -> (pixel - mean) / std, float [N, 3, H, W].
+Absorbed, it is a Transpose alone: the first convolution's weights take the scale and its bias takes the mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from edgekd.errors import ModelError
+from edgekd.workload.normalisation import Normalisation
+
+IMAGE = "image"
+LOGITS = "logits"
+_PREFIX = "front_"
+_NORMALISED = "front_normalised"
+
+
+@dataclass(frozen=True)
+class Absorption:
+    """The pixels of an absorbed front as the network's quantized input: (pixel - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
+    exact: bool
+    """Whether zero padding means the same as before: one common, whole mean."""
+
+
+def put_on(model: ModelProto, normalisation: Normalisation) -> None:
+    """Put the float front before the graph's one input, float [N, 3, H, W]; the input becomes `image`."""
+    graph = model.graph
+    old = graph.input[0]
+    dims = old.type.tensor_type.shape.dim
+    height, width = dims[2].dim_value, dims[3].dim_value
+    mean = np.array(normalisation.mean, np.float32).reshape(1, 3, 1, 1)
+    scale = (1.0 / np.array(normalisation.std, np.float64)).astype(np.float32).reshape(1, 3, 1, 1)
+    nodes = [
+        helper.make_node("Transpose", [IMAGE], ["front_nchw"], name="front_transpose", perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["front_nchw"], ["front_float"], name="front_cast", to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["front_float", "front_mean"], ["front_centred"], name="front_sub"),
+        helper.make_node("Mul", ["front_centred", "front_scale"], [_NORMALISED], name="front_mul"),
+    ]
+    for node in graph.node:
+        node.input[:] = [_NORMALISED if name == old.name else name for name in node.input]
+    body = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes, *body])
+    graph.initializer.extend(
+        [numpy_helper.from_array(mean, "front_mean"), numpy_helper.from_array(scale, "front_scale")]
+    )
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["N", height, width, 3]))
+
+
+def nodes_of(model: ModelProto) -> list[NodeProto]:
+    """Return the nodes of the float front; empty where there is none."""
+    return [node for node in model.graph.node if node.name.startswith(_PREFIX)]
+
+
+def absorb(model: ModelProto) -> Absorption | None:
+    """Take the float front off and fold it into the first convolution, in place; None where that cannot be.
+
+    The graph's input becomes the float tensor `front_normalised` [N, 3, H, W], to be fed (pixel - zero_point) * scale.
+    With p = (u - Z)·s and x = (u - m_c)/d_c: W'[:, c] = W[:, c] / (s·d_c), b' = b + Σ W[:, c]·(Z - m_c)/d_c.
+    """
+    values = {value.name: value for value in model.graph.initializer}
+    readers = [node for node in model.graph.node if _NORMALISED in node.input]
+    if len(readers) != 1 or not _is_plain_convolution(readers[0], values):
+        return None
+    conv = readers[0]
+    mean = numpy_helper.to_array(values["front_mean"]).reshape(3).astype(np.float64)
+    per_std = numpy_helper.to_array(values["front_scale"]).reshape(3).astype(np.float64)
+    zero_point = round(float(np.clip(mean.mean(), 0, 255)))
+    # A power of two near the standard deviation: the fold stays exact in float.
+    scale = float(2.0 ** np.round(np.log2(per_std.mean())))
+    weight = numpy_helper.to_array(values[conv.input[1]]).astype(np.float64)
+    bias = numpy_helper.to_array(values[conv.input[2]]).astype(np.float64) if len(conv.input) > 2 else 0.0
+    shift = (weight * ((zero_point - mean) * per_std)[None, :, None, None]).sum(axis=(1, 2, 3))
+    _set(model, conv, weight * (per_std / scale)[None, :, None, None], bias + shift)
+    _take_off(model)
+    return Absorption(scale, zero_point, exact=bool(np.allclose(mean, zero_point, atol=1e-6)))
+
+
+def pixels_enter(model: ModelProto, shape: tuple[int, int]) -> None:
+    """In a quantized absorbed graph, replace the input's QuantizeLinear by a Transpose of the pixels themselves."""
+    graph = model.graph
+    old = graph.input[0].name
+    quantize = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == old]
+    if len(quantize) != 1:
+        raise ModelError("the quantizer left the graph's input in float", "this is a bug of edgekd; please report it")
+    entry = helper.make_node("Transpose", [IMAGE], [quantize[0].output[0]], perm=[0, 3, 1, 2])
+    rest = [node for node in graph.node if node is not quantize[0]]
+    rest = [node for node in rest if node.output[0] != quantize[0].output[0]]
+    del graph.node[:]
+    graph.node.extend([entry, *rest])
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["N", *shape, 3]))
+
+
+def shape_of(model: ModelProto) -> tuple[int, int]:
+    """Return height and width of a graph whose input is `image` [N, H, W, 3]."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    return dims[1].dim_value, dims[2].dim_value
+
+
+def as_input(pixels: NDArray[np.uint8], absorption: Absorption) -> NDArray[np.float32]:
+    """Return pixels [N, H, W, 3] as an absorbed float graph wants them, float32 [N, 3, H, W]."""
+    centred = pixels.astype(np.float32) - np.float32(absorption.zero_point)
+    return np.ascontiguousarray((centred * np.float32(absorption.scale)).transpose(0, 3, 1, 2))
+
+
+def _is_plain_convolution(node: NodeProto, values: dict[str, TensorProto]) -> bool:
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    grouped = "group" in attributes and attributes["group"].i != 1
+    return (
+        node.op_type == "Conv"
+        and node.input[0] == _NORMALISED
+        and all(name in values for name in node.input[1:])
+        and not grouped
+    )
+
+
+def _set(model: ModelProto, conv: NodeProto, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+    """Give one convolution new weights; the old ones go if nobody else reads them."""
+    graph = model.graph
+    old = set(conv.input[1:])
+    conv.input[:] = [conv.input[0], "front_weight", "front_bias"]
+    used = {name for node in graph.node for name in node.input}
+    kept = [value for value in graph.initializer if value.name not in old - used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), "front_weight"))
+    graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), "front_bias"))
+
+
+def _take_off(model: ModelProto) -> None:
+    graph = model.graph
+    height, width = shape_of(model)
+    front = {node.name for node in nodes_of(model)}
+    body = [node for node in graph.node if node.name not in front]
+    del graph.node[:]
+    graph.node.extend(body)
+    kept = [value for value in graph.initializer if value.name not in {"front_mean", "front_scale"}]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    stale = [value for value in graph.value_info if not value.name.startswith(_PREFIX)]
+    del graph.value_info[:]
+    graph.value_info.extend(stale)
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info(_NORMALISED, onnx.TensorProto.FLOAT, ["N", 3, height, width]))
