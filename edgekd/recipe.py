@@ -210,6 +210,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse(values, str(file), file.resolve().parent, overrides)
 
 
+def digits(overrides: Sequence[str] = ()) -> Recipe:
+    """Return the built-in example; its store lies in the current folder."""
+    file = Path(__file__).with_name("digits.toml")
+    values = tomllib.loads(file.read_text(encoding="utf-8"))
+    return parse(values, "digits", Path.cwd(), overrides)
+
+
 def parse(values: Mapping[str, Any], where: str, folder: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Make a recipe out of TOML values. Raises RecipeError."""
     merged = json.loads(json.dumps(values, default=str))

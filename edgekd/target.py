@@ -82,20 +82,24 @@ def names() -> list[str]:
     return sorted(file.stem for file in folder().glob("*.toml"))
 
 
-def load(name_or_file: str) -> Target:
-    """Find a target by its name or its file. Raises TargetError."""
+def file_of(name_or_file: str) -> Path:
+    """Find a target's file by its name or its path. Raises TargetError."""
     if name_or_file.endswith(".toml"):
         file = Path(name_or_file)
         if not file.is_file():
             raise TargetError(f"no target file {file}", f"or name a shipped target: {', '.join(names())}")
-    else:
-        if name_or_file not in names():
-            raise TargetError(
-                f'unknown target "{name_or_file}"',
-                f"{did_you_mean(name_or_file, names())}targets: {', '.join(names())}, or a file FILE.toml",
-            )
-        file = folder() / f"{name_or_file}.toml"
-    return _read(file)
+        return file
+    if name_or_file not in names():
+        raise TargetError(
+            f'unknown target "{name_or_file}"',
+            f"{did_you_mean(name_or_file, names())}targets: {', '.join(names())}, or a file FILE.toml",
+        )
+    return folder() / f"{name_or_file}.toml"
+
+
+def load(name_or_file: str) -> Target:
+    """Read a target, found by its name or its file. Raises TargetError."""
+    return _read(file_of(name_or_file))
 
 
 def _read(file: Path) -> Target:

@@ -48,7 +48,7 @@ def _content(value: TensorProto) -> bytes:
     anonymous.CopyFrom(value)
     anonymous.name = ""
     anonymous.doc_string = ""
-    return anonymous.SerializeToString(deterministic=True)
+    return bytes(anonymous.SerializeToString(deterministic=True))
 
 
 def _short(number: int, taken: set[str]) -> str:

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
 from edgekd import front, runtime
 from edgekd.errors import ModelError
@@ -61,7 +60,8 @@ def _int8(model: ModelProto, images: Images, policy: Int8, out: Path) -> Metrics
     absorption = front.absorb(model)
     with TemporaryDirectory(dir=out.parent) as folder:
         source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(_with_shapes(model), source)
+        # The quantizer needs shapes to find what is a float tensor.
+        onnx.save(onnx.shape_inference.infer_shapes(model), source)
         if absorption is None:
             reader = Reader(images, front.IMAGE, lambda batch: batch)
         else:
@@ -119,15 +119,6 @@ def _quantize_static(
         )
     finally:
         root.setLevel(level)
-
-
-def _with_shapes(model: ModelProto) -> ModelProto:
-    """Return the graph with inferred shapes, which the quantizer needs to find what is a float tensor."""
-    try:
-        return SymbolicShapeInference.infer_shapes(model, auto_merge=True)  # type: ignore[no-any-return]
-    except Exception:
-        # It raises bare Exception for operators that it does not know; onnx's own inference knows fewer dimensions.
-        return onnx.shape_inference.infer_shapes(model)
 
 
 def _effect(whole: ModelProto, absorbed: Path, images: Images, absorption: Absorption | None, folder: Path) -> Metrics:

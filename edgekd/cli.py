@@ -1,0 +1,210 @@
+"""The command line: the only file of the tool that prints or exits. It imports inside the commands."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from edgekd.errors import EdgekdError
+from edgekd.run import Progress, Run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Targets = Annotated[list[str], typer.Option("--target", "-t", help="A shipped target's name, or a file FILE.toml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+def main() -> NoReturn:
+    """Run a command. Exit codes: 0 fine, 1 user's mistake, 2 wrong usage, 3 a budget missed, 130 stopped by Ctrl-C."""
+    try:
+        app(standalone_mode=True)
+    except EdgekdError as error:
+        _fail(error.message, error.hint)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last epoch", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(f"the disk is full: {error.filename or error.strerror}", "free some room; the same command goes on")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            _fail(f"{error.filename}: {error.strerror}", "choose folders that you may write with --out and --store")
+        raise
+    sys.exit(0)
+
+
+@app.command()
+def build(
+    recipe: Annotated[Path | None, typer.Argument(help="An edgekd.toml, or the folder that holds one.")] = None,
+    target: Targets = ["cpu"],  # noqa: B006 - typer's way to give a list a default
+    out: Annotated[Path, typer.Option(help="Where the bundles go.")] = Path("dist"),
+    store: Annotated[Path | None, typer.Option(help="The store; default: .edgekd beside the recipe.")] = None,
+    set_: Annotated[list[str], typer.Option("--set", help="Override a key: table.key=value.")] = [],  # noqa: B006
+    from_: Annotated[str, typer.Option("--from", help="Ignore the store from this stage on.")] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run and why, and stop.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A budget that cannot be judged counts as missed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Distill, prune, export, simplify, quantize, evaluate and bench; write a bundle a target."""
+    from edgekd import recipe as recipes
+
+    say = _teller(sys.stderr if as_json else sys.stdout)
+    if recipe is None and not Path(recipes.FILE_NAME).exists():
+        say("no recipe given and no edgekd.toml here: building the built-in digits example")
+        loaded = recipes.digits(set_)
+    else:
+        loaded = recipes.load(recipe or Path(), set_)
+    from edgekd import pipeline
+    from edgekd.report import text
+
+    with _Live(say, quiet=as_json) as run:
+        if plan:
+            pipeline.plan(loaded, target, store, from_, run)
+            return
+        built = pipeline.build(loaded, target, out, store, from_, run)
+    if as_json:
+        print(json.dumps({"bundles": [_as_json(bundle) for bundle in built.bundles]}))
+    for bundle in built.bundles if not as_json else ():
+        for line in ["", *text.lines(bundle.report), "", f"wrote {bundle.folder}/"]:
+            say(line)
+    unjudged = any(bundle.report.unjudged for bundle in built.bundles)
+    raise typer.Exit(3 if strict and unjudged else built.exit_code)
+
+
+@app.command()
+def bench(
+    model: Annotated[Path, typer.Argument(help="An ONNX file, or a bundle.")],
+    target: Targets = ["cpu"],  # noqa: B006
+    rounds: Annotated[int, typer.Option(min=5, help="Interleaved rounds.")] = 60,
+    against: Annotated[Path | None, typer.Option(help="Another ONNX file to compare with, in the same run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the latency of a model on this machine, which must be the target."""
+    from edgekd import host, runtime
+    from edgekd import target as targets_
+    from edgekd.bench.measure import measure
+    from edgekd.errors import ModelError, TargetError
+    from edgekd.recipe import Bench
+    from edgekd.report.latency import as_report
+    from edgekd.report.text import measured_lines
+
+    files = {file.name: file for file in map(_model_file, [file for file in (against, model) if file])}
+    if against is not None and len(files) == 1:
+        files = {f"{file.parent.name}/{file.name}": file for file in map(_model_file, (against, model))}
+    results = []
+    for name in target:
+        wanted = targets_.load(name)
+        why_not = host.why_not(wanted.device, host.this())
+        if why_not is not None:
+            raise TargetError(f"cannot bench for {wanted.name}: {why_not}", "run edgekd bench on the device itself")
+        for file in files.values():
+            if not file.is_file():
+                raise ModelError(f"no model {file}", "name an ONNX file, or a bundle folder that holds model.onnx")
+        results.append((wanted.name, measure(files, runtime.settings_of(wanted.runtime), Bench(rounds=rounds))))
+    if as_json:
+        print(json.dumps({name: run.model_dump(mode="json") for name, run in results}))
+        return
+    for name, run in results:
+        for line in [f"{name}:", *measured_lines(as_report(run))]:
+            print(line)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="One target, in full.")] = None, as_json: AsJson = False
+) -> None:
+    """List the targets, and whether this machine is one; with a name, all that it says."""
+    from edgekd import host
+    from edgekd import target as targets_
+
+    wanted = [targets_.load(name)] if name else [targets_.load(each) for each in targets_.names()]
+    here = host.this()
+    if as_json:
+        rows = [{**each.model_dump(mode="json"), "not_here": host.why_not(each.device, here)} for each in wanted]
+        print(json.dumps(rows))
+        return
+    for each in wanted:
+        why_not = host.why_not(each.device, here)
+        print(f"{each.name:<10} {each.description}")
+        print(f"{'':<10} {'this machine is one' if why_not is None else why_not}")
+    if name:
+        print(f"\n{targets_.file_of(name).read_text(encoding='utf-8').strip()}")
+
+
+def _model_file(path: Path) -> Path:
+    return path / "model.onnx" if path.is_dir() else path
+
+
+def _as_json(bundle: object) -> dict[str, object]:
+    from edgekd.pipeline import Built
+
+    assert isinstance(bundle, Built)
+    return {"folder": str(bundle.folder), "report": bundle.report.model_dump(mode="json")}
+
+
+def _fail(message: str, hint: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    print(f"hint: {hint}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _teller(stream: object) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        print(line, file=stream, flush=True)  # type: ignore[call-overload]
+
+    return say
+
+
+class _Live:
+    """A live line on a terminal; in a pipe, a plain line per epoch."""
+
+    def __init__(self, say: Callable[[str], None], quiet: bool) -> None:
+        from rich.console import Console
+
+        self._say = say
+        self._console = Console(stderr=quiet)
+        self._progress: object = None
+
+    def __enter__(self) -> Run:
+        if not self._console.is_terminal:
+            return Run(say=self._say, show=self._line)
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        bar = Bar(
+            TextColumn("{task.fields[stage]}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(), console=self._console, transient=True,
+        )  # fmt: skip
+        task = bar.add_task("", stage="", note="", total=None)
+        bar.start()
+        self._progress = bar
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total, stage=progress.stage, note=progress.note)
+            if progress.milestone:
+                bar.console.print(f"{progress.stage}: {progress.note}", highlight=False, style="dim")
+
+        def say(line: str) -> None:
+            bar.reset(task, total=None, stage="", note="")
+            bar.console.print(line, highlight=False, markup=False)
+
+        return Run(say=say, show=show)
+
+    def __exit__(self, *_: object) -> None:
+        from rich.progress import Progress as Bar
+
+        if isinstance(self._progress, Bar):
+            self._progress.stop()
+
+    def _line(self, progress: Progress) -> None:
+        if progress.milestone:
+            self._say(f"{progress.stage}: {progress.note}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""From what the stages made to a report: measured, judged, and said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd import host as hosts
+from edgekd import operators
+from edgekd.bench import measure as bench
+from edgekd.budget import Reached, costliest, judge
+from edgekd.evaluate.stage import agree
+from edgekd.products import Graphs, Networks
+from edgekd.project import Project
+from edgekd.report.contents import Measured, Report, StageRow, Verdict
+from edgekd.report.latency import as_report
+from edgekd.runtime import Settings, exact_here, settings_of
+from edgekd.ship import Shipped
+from edgekd.store import Artifact
+from edgekd.target import Target
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a report is made of."""
+
+    project: Project
+    networks: Networks
+    graphs: Graphs
+    target: Target
+    shipped: Shipped
+    evaluated: Mapping[str, tuple[Path, Artifact]]
+    """By stage, in order: the ONNX file and its evaluation on test; the last is what is shipped."""
+
+
+def report_on(judged: Judged) -> Report:
+    """Measure latency, judge the budgets, and return the report."""
+    rows = tuple(_row(stage, file, result) for stage, (file, result) in judged.evaluated.items())
+    here = hosts.this()
+    why_not = hosts.why_not(judged.target.device, here)
+    measured = _measure(judged, why_not is None)
+    latency = measured if why_not is None else None
+    reached = Reached(
+        accuracy=rows[-1].top1,
+        teacher_accuracy=rows[0].top1,
+        latency_ms=latency.rows[-1].p50_ms if latency else None,
+        size_kb=rows[-1].size_kb,
+    )
+    recipe = judged.project.recipe
+    verdicts = judge(recipe.budget.over(judged.target.budget), reached)
+    model, final = list(judged.evaluated.values())[-1]
+    parent = judged.evaluated["simplified"][1]
+    ran = operators.that_run(model, exact_here(judged.target, here, 1))
+    data = judged.networks.data.metrics
+    return Report(
+        name=recipe.name,
+        target=judged.target.name,
+        precision=judged.shipped.precision,
+        shipped_because=judged.shipped.reason,
+        accuracy=rows,
+        agreement_with_float=agree(parent.path, final.path),
+        latency=latency,
+        latency_missing_because=why_not or "",
+        this_host=measured if why_not else None,
+        operators=ran,
+        operators_in_float=operators.in_float(ran),
+        budgets=tuple(
+            Verdict(budget=verdict.name, asked=verdict.asked, got=verdict.got, state=verdict.state)
+            for verdict in verdicts
+        ),
+        costliest=costliest([(row.stage, row.top1) for row in rows]),
+        data={**{key: value for key, value in data.items() if key != "classes"}, "seed": recipe.data.seed},
+        training=_training(judged),
+        pruning={key: value for key, value in judged.networks.pruned.metrics.items() if recipe.prune},
+        front={key: value for key, value in judged.graphs.candidates.metrics.items() if key.startswith("front")},
+        notes=tuple(_notes(judged)),
+    )
+
+
+def _row(stage: str, file: Path, result: Artifact) -> StageRow:
+    return StageRow(stage=stage, size_kb=file.stat().st_size / 1000, **result.metrics)
+
+
+def _measure(judged: Judged, on_target: bool) -> Measured:
+    """Time the teacher's float graph, the float parent and what is shipped, in one interleaved run."""
+    runtime = judged.target.runtime
+    settings = settings_of(runtime) if on_target else Settings(threads=runtime.threads)
+    models = {"teacher": judged.graphs.teacher.path, "float": judged.graphs.candidates.path / "float.onnx"}
+    if judged.shipped.precision != "float":
+        models[judged.shipped.precision] = judged.graphs.candidates.path / judged.shipped.file
+    run = bench.measure(models, settings, judged.project.recipe.bench)
+    return as_report(run)
+
+
+def _training(judged: Judged) -> dict[str, Any]:
+    recipe = judged.project.recipe
+    found: dict[str, Any] = {}
+    for name, artifact, config in (
+        ("teacher", judged.networks.teacher, recipe.teacher.train if not recipe.teacher.weights else None),
+        ("distill", judged.networks.student, recipe.distill),
+        ("recover", judged.networks.final, recipe.prune.recovery if recipe.prune else None),
+    ):
+        if config is not None:
+            kept = {key: artifact.metrics[key] for key in ("epoch", "kept", "val_accuracy")}
+            found[name] = {**config.model_dump(mode="json"), **kept}
+    return found
+
+
+def _notes(judged: Judged) -> list[str]:
+    data = judged.networks.data.metrics
+    notes = []
+    if data["val_from_train"] and judged.project.start_saw_train:
+        notes.append("the given weights have seen the validation images: the last epoch is taken, not the best")
+    elif data["val_from_train"] and judged.project.teacher_saw_train:
+        notes.append("the teacher's weights have seen the validation images: int8 is judged by agreement with float")
+    if data["test_images_in_train"]:
+        notes.append(f"{data['test_images_in_train']} test images are also in train: accuracies flatter")
+    if data["unreadable"]:
+        notes.append(f"{data['unreadable']} unreadable images were left out")
+    if judged.graphs.simplified.metrics["skipped"]:
+        notes.append(f"not simplified: {judged.graphs.simplified.metrics['skipped']}")
+    front = judged.graphs.candidates.metrics
+    if front.get("front") == "float":
+        notes.append("the input does not feed exactly one convolution: normalisation stays in float")
+    elif front.get("front_exact") is False:
+        agreed = 100 * front["front_agreement"]
+        notes.append(
+            f"normalisation with a mean per channel is absorbed exactly but for the image's border: "
+            f"{agreed:.2f} % of calibration images keep their class"
+        )
+    return notes

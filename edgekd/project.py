@@ -1,0 +1,118 @@
+"""A recipe whose references are resolved and whose inputs exist: all that can be checked before any work."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.errors import DataError, EdgekdError, ModelError
+from edgekd.recipe import Distill, Model, Recipe, Training
+from edgekd.ref import Ref, resolve
+from edgekd.workload import folder
+
+_ROOM_BYTES = 500_000_000
+_PREPARED_COPIES = 3
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the pipeline works on."""
+
+    recipe: Recipe
+    source: Path | Ref | str
+    val: Path | None
+    teacher: Ref
+    student: Ref
+    teacher_weights: Path | None
+    student_weights: Path | None
+    rehearsal: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Calibration images; a float build takes the default number for its parity checks."""
+        return self.recipe.quantize.samples if self.recipe.quantize else 64
+
+    @property
+    def start_saw_train(self) -> bool:
+        """Whether what becomes the student starts from weights that saw the train folder, our validation included."""
+        model = self.recipe.student or self.recipe.teacher
+        return bool(model.weights) and model.saw_train
+
+    @property
+    def teacher_saw_train(self) -> bool:
+        """Whether the teacher's given weights saw the train folder."""
+        return bool(self.recipe.teacher.weights) and self.recipe.teacher.saw_train
+
+
+def open_project(recipe: Recipe, store: Path) -> Project:
+    """Resolve every reference of a recipe. Raises EdgekdError for the first that does not hold."""
+    data = recipe.data
+    source: Path | Ref | str
+    if data.source == "digits":
+        source = "digits"
+    elif data.source == "folder":
+        source = recipe.folder / data.path
+    elif ":" in data.source:
+        source = resolve(data.source, recipe.folder)
+    else:
+        raise DataError(f'data.source = "{data.source}"', "it is folder, digits, or module:function")
+    val = recipe.folder / data.val if data.val else None
+    if isinstance(source, Path):
+        folder.check(source, val, data)
+    student = recipe.student or recipe.teacher
+    project = Project(
+        recipe=recipe,
+        source=source,
+        val=val,
+        teacher=resolve(recipe.teacher.model, recipe.folder),
+        student=resolve(student.model, recipe.folder),
+        teacher_weights=_weights(recipe.teacher, recipe.folder),
+        student_weights=_weights(student, recipe.folder),
+    )
+    _check_room(project, store)
+    return project
+
+
+def bare(model: Model) -> Model:
+    """Return what of a model decides its initial bytes beside its weights file, which is hashed by content."""
+    return Model(model=model.model, args=model.args, mean=model.mean, std=model.std)
+
+
+def with_selection(config: Training, val_is_unseen: bool) -> Training:
+    """Resolve `select = "auto"`: the best epoch on validation, or the last where those images were seen before."""
+    if config.select != "auto":
+        return config
+    return config.model_copy(update={"select": "best" if val_is_unseen else "last"})
+
+
+def distill_with_selection(config: Distill, val_is_unseen: bool) -> Distill:
+    """As `with_selection`, for a distillation."""
+    chosen = with_selection(config, val_is_unseen)
+    assert isinstance(chosen, Distill)
+    return chosen
+
+
+def _weights(model: Model, base: Path) -> Path | None:
+    if not model.weights:
+        return None
+    file = base / model.weights
+    if not file.is_file():
+        raise ModelError(f"no weights file {file}", "weights are relative to the recipe's folder")
+    return file
+
+
+def _check_room(project: Project, store: Path) -> None:
+    """Raise EdgekdError when the disk clearly lacks room for the prepared images and the checkpoints."""
+    images = 0
+    if isinstance(project.source, Path):
+        height, width = project.recipe.data.shape
+        images = sum(1 for _ in project.source.glob("*/*/*")) * height * width * 3
+    needed = _ROOM_BYTES + _PREPARED_COPIES * images // 2
+    existing = next(parent for parent in (store.absolute(), *store.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise EdgekdError(
+            f"{existing} has {free / 1e9:.1f} GB free, this build needs about {needed / 1e9:.1f} GB",
+            "free some room, or move the store with --store",
+        )
