@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -18,6 +17,8 @@ from edgekd.workload.normalisation import Normalisation
 
 IMAGE = "image"
 LOGITS = "logits"
+ABSORBED = "front_pixels"
+"""The float input of a graph whose front is absorbed, until its pixels enter as integers."""
 _PREFIX = "front_"
 _NORMALISED = "front_normalised"
 
@@ -60,31 +61,30 @@ def put_on(model: ModelProto, normalisation: Normalisation) -> None:
 
 def nodes_of(model: ModelProto) -> list[NodeProto]:
     """Return the nodes of the float front; empty where there is none."""
-    return [node for node in model.graph.node if node.name.startswith(_PREFIX)]
+    found = _find(model)
+    return found.nodes if found else []
 
 
 def absorb(model: ModelProto) -> Absorption | None:
     """Take the float front off and fold it into the first convolution, in place; None where that cannot be.
 
-    The graph's input becomes the float tensor `front_normalised` [N, 3, H, W], to be fed (pixel - zero_point) * scale.
+    The graph's input becomes the float tensor `front_pixels` [N, 3, H, W], to be fed (pixel - zero_point) * scale.
     With p = (u - Z)·s and x = (u - m_c)/d_c: W'[:, c] = W[:, c] / (s·d_c), b' = b + Σ W[:, c]·(Z - m_c)/d_c.
     """
+    found = _find(model)
     values = {value.name: value for value in model.graph.initializer}
-    readers = [node for node in model.graph.node if _NORMALISED in node.input]
-    if len(readers) != 1 or not _is_plain_convolution(readers[0], values):
+    if found is None or len(found.readers) != 1 or not _is_plain_convolution(found.readers[0], found.output, values):
         return None
-    conv = readers[0]
-    mean = numpy_helper.to_array(values["front_mean"]).reshape(3).astype(np.float64)
-    per_std = numpy_helper.to_array(values["front_scale"]).reshape(3).astype(np.float64)
-    zero_point = round(float(np.clip(mean.mean(), 0, 255)))
-    # A power of two near the standard deviation: the fold stays exact in float.
-    scale = float(2.0 ** np.round(np.log2(per_std.mean())))
+    conv = found.readers[0]
+    zero_point = round(float(np.clip(found.mean.mean(), 0, 255)))
+    # A power of two near 1 / standard deviation: this part of the fold is exact in float.
+    scale = float(2.0 ** np.round(np.log2(found.factor.mean()))) if (found.factor != 1).any() else 2.0**-6
     weight = numpy_helper.to_array(values[conv.input[1]]).astype(np.float64)
     bias = numpy_helper.to_array(values[conv.input[2]]).astype(np.float64) if len(conv.input) > 2 else 0.0
-    shift = (weight * ((zero_point - mean) * per_std)[None, :, None, None]).sum(axis=(1, 2, 3))
-    _set(model, conv, weight * (per_std / scale)[None, :, None, None], bias + shift)
-    _take_off(model)
-    return Absorption(scale, zero_point, exact=bool(np.allclose(mean, zero_point, atol=1e-6)))
+    shift = (weight * ((zero_point - found.mean) * found.factor)[None, :, None, None]).sum(axis=(1, 2, 3))
+    _set(model, conv, weight * (found.factor / scale)[None, :, None, None], bias + shift)
+    _take_off(model, found)
+    return Absorption(scale, zero_point, exact=bool(np.allclose(found.mean, zero_point, atol=1e-4)))
 
 
 def pixels_enter(model: ModelProto, shape: tuple[int, int]) -> None:
@@ -115,42 +115,69 @@ def as_input(pixels: NDArray[np.uint8], absorption: Absorption) -> NDArray[np.fl
     return np.ascontiguousarray((centred * np.float32(absorption.scale)).transpose(0, 3, 1, 2))
 
 
-def _is_plain_convolution(node: NodeProto, values: dict[str, TensorProto]) -> bool:
+@dataclass(frozen=True)
+class _Front:
+    """The float front as it stands in a graph: (pixel - mean) * factor per channel, float64 [3] each.
+
+    onnxsim folds the Mul into the convolution behind it; then the factor is 1.
+    """
+
+    nodes: list[NodeProto]
+    output: str
+    readers: list[NodeProto]
+    mean: NDArray[np.float64]
+    factor: NDArray[np.float64]
+
+
+def _find(model: ModelProto) -> _Front | None:
+    """Follow the pixels through Transpose, Cast, Sub and Mul by constants; None where no Cast is met."""
+    values = {
+        value.name: numpy_helper.to_array(value) for value in model.graph.initializer if value.name[:6] == _PREFIX
+    }
+    nodes: list[NodeProto] = []
+    name, mean, factor = IMAGE, np.zeros(3), np.ones(3)
+    while True:
+        readers = [node for node in model.graph.node if name in node.input]
+        if len(readers) != 1 or not readers[0].name.startswith(_PREFIX):
+            break
+        node = readers[0]
+        if node.op_type == "Sub":
+            mean = values[node.input[1]].reshape(3).astype(np.float64)
+        elif node.op_type == "Mul":
+            factor = values[node.input[1]].reshape(3).astype(np.float64)
+        nodes.append(node)
+        name = node.output[0]
+    return _Front(nodes, name, readers, mean, factor) if nodes else None
+
+
+def _is_plain_convolution(node: NodeProto, source: str, values: dict[str, TensorProto]) -> bool:
     attributes = {attribute.name: attribute for attribute in node.attribute}
     grouped = "group" in attributes and attributes["group"].i != 1
-    return (
-        node.op_type == "Conv"
-        and node.input[0] == _NORMALISED
-        and all(name in values for name in node.input[1:])
-        and not grouped
-    )
+    constant = all(name in values for name in node.input[1:])
+    return node.op_type == "Conv" and node.input[0] == source and constant and not grouped
 
 
 def _set(model: ModelProto, conv: NodeProto, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-    """Give one convolution new weights; the old ones go if nobody else reads them."""
-    graph = model.graph
-    old = set(conv.input[1:])
-    conv.input[:] = [conv.input[0], "front_weight", "front_bias"]
-    used = {name for node in graph.node for name in node.input}
-    kept = [value for value in graph.initializer if value.name not in old - used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), "front_weight"))
-    graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), "front_bias"))
+    """Give one convolution new weights and the new input."""
+    conv.input[:] = [ABSORBED, "front_weight", "front_bias"]
+    model.graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), "front_weight"))
+    model.graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), "front_bias"))
 
 
-def _take_off(model: ModelProto) -> None:
+def _take_off(model: ModelProto, found: _Front) -> None:
+    """Remove the front's nodes and every constant that nobody reads any more; the input is float again."""
     graph = model.graph
     height, width = shape_of(model)
-    front = {node.name for node in nodes_of(model)}
+    front = {node.name for node in found.nodes}
     body = [node for node in graph.node if node.name not in front]
     del graph.node[:]
     graph.node.extend(body)
-    kept = [value for value in graph.initializer if value.name not in {"front_mean", "front_scale"}]
+    used = {name for node in body for name in node.input}
+    kept = [value for value in graph.initializer if value.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
     stale = [value for value in graph.value_info if not value.name.startswith(_PREFIX)]
     del graph.value_info[:]
     graph.value_info.extend(stale)
     del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(_NORMALISED, onnx.TensorProto.FLOAT, ["N", 3, height, width]))
+    graph.input.append(helper.make_tensor_value_info(ABSORBED, TensorProto.FLOAT, ["N", 3, height, width]))

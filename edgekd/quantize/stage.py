@@ -98,7 +98,7 @@ def _quantize_static(
             "zero_point": np.array(absorption.zero_point, np.uint8),
             "quant_type": QuantType.QUInt8,
         }
-        extra["TensorQuantOverrides"] = {"front_normalised": [entry]}
+        extra["TensorQuantOverrides"] = {front.ABSORBED: [entry]}
     root = logging.getLogger()
     level = root.level
     # It advises on the root logger to run its own pre-processing, which export and simplify have replaced.
