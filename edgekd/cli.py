@@ -23,12 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def main() -> NoReturn:
     """Run a command. Exit codes: 0 fine, 1 user's mistake, 2 wrong usage, 3 a budget missed, 130 stopped by Ctrl-C."""
     try:
-        app(standalone_mode=True)
+        app()
     except EdgekdError as error:
         _fail(error.message, error.hint)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last epoch", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _fail(f"the disk is full: {error.filename or error.strerror}", "free some room; the same command goes on")
@@ -62,11 +59,15 @@ def build(
     from edgekd import pipeline
     from edgekd.report import text
 
-    with _Live(say, quiet=as_json) as run:
-        if plan:
-            pipeline.plan(loaded, target, store, from_, run)
-            return
-        built = pipeline.build(loaded, target, out, store, from_, run)
+    try:
+        with _Live(say, quiet=as_json) as run:
+            if plan:
+                pipeline.plan(loaded, target, store, from_, run)
+                return
+            built = pipeline.build(loaded, target, out, store, from_, run)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last epoch", file=sys.stderr)
+        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps({"bundles": [_as_json(bundle) for bundle in built.bundles]}))
     for bundle in built.bundles if not as_json else ():

@@ -107,8 +107,6 @@ class Store:
         with self._lock(folder.name):
             if forced or not (folder / "record.json").exists():
                 self._make(stage, identity, folder, forced, lambda out: stage.function(out, self._run, *args, **kwargs))
-        self._done.add(folder.name)
-        self._hashes.save()
         return self._found(stage, folder, quiet=True)
 
     def choose(self, question: str, inputs: Mapping[str, Any], measure: Callable[[], str]) -> str:
@@ -139,8 +137,9 @@ class Store:
 
     def _found(self, stage: Stage[P], folder: Path, quiet: bool = False) -> Artifact:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        if not quiet:
+        if not quiet and folder.name not in self._done:
             self._run.say(f"{stage.name}: unchanged, from the store")
+        self._done.add(folder.name)
         self._hashes.save()
         return Artifact(stage.name, folder / stage.writes, record["metrics"])
 
