@@ -158,7 +158,13 @@ class Store:
         # Killed after the stage, before the rename: what it wrote is whole only with its record.
         if out.is_dir():
             shutil.rmtree(out)
-        metrics = work(out)
+        try:
+            metrics = work(out)
+        except Exception:
+            # Nothing half-written is left, but for what a training needs to go on.
+            if not stage.resumes or not any(part.iterdir()):
+                shutil.rmtree(part)
+            raise
         for other in part.iterdir():
             if other != out:
                 other.unlink()

@@ -1,0 +1,274 @@
+"""Every mistake named in the README: one `error:` line, one `hint:` line, exit code 1, nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edgekd import cli
+from edgekd import project as projects
+from edgekd.workload import arrays
+
+Edgekd = Callable[..., tuple[int, str, str]]
+
+RECIPE = """
+name = "bad"
+[data]
+path = "images"
+size = 16
+val_fraction = 0.25
+[teacher]
+model = "toy_models:teacher"
+args = { classes = 3 }
+[teacher.train]
+epochs = 1
+batch = 4
+[quantize]
+samples = 8
+"""
+
+
+@pytest.fixture
+def edgekd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Edgekd:
+    """Return a function that runs the command line and gives exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edgekd", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def recipe(copy_toy: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with images of three classes, the toy models and a recipe; also the current folder."""
+    folder = copy_toy()
+    (folder / "edgekd.toml").write_text(RECIPE, encoding="utf-8")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("test", 2)):
+        for label in ("bolt", "nut", "washer"):
+            (folder / "images" / split / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / "images" / split / label / f"{number}.png")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def says(result: tuple[int, str, str], error: str, hint: str) -> None:
+    """Assert exit code 1, exactly one error line and one hint line, with these words in them."""
+    code, _, err = result
+    lines = err.strip().splitlines()
+    assert code == 1, err
+    assert [line.partition(":")[0] for line in lines] == ["error", "hint"], err
+    assert error in lines[0]
+    assert hint in lines[1]
+
+
+def wrote_nothing(folder: Path) -> None:
+    assert not list(folder.glob("dist/*"))
+    assert not list(folder.glob(".edgekd/*.part"))
+
+
+def test_unknown_target_lists_names_and_suggests_the_nearest(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--target", "arm46"), 'unknown target "arm46"', 'did you mean "arm64"? targets: arm64, cpu,')
+    wrote_nothing(recipe)
+
+
+def test_mistyped_recipe_key_suggests_the_nearest(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "teacher.wieghts=x"), 'unknown key "wieghts"', 'did you mean "weights"?')
+
+
+def test_impossible_value_names_key_and_value(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "prune.keep_macs=1.5"), "prune.keep_macs = 1.5", "README")
+
+
+def test_broken_toml_is_no_stack_trace(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "edgekd.toml").write_text("[data\n", encoding="utf-8")
+    says(edgekd("build"), "not a TOML file", "README")
+
+
+def test_reference_that_does_not_import(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "teacher.model=no_such_module:net"), "does not import", "installed")
+    says(edgekd("build", "--set", "teacher.model=toy_models:techer"), 'no "techer"', 'did you mean "teacher"')
+
+
+def test_weights_that_do_not_fit_name_the_key_and_both_shapes(edgekd: Edgekd, recipe: Path) -> None:
+    torch.save({"body.0.0.weight": torch.zeros(8, 3, 3, 3)}, recipe / "w.pt")
+    result = edgekd(
+        "build", "--set", "teacher.weights=w.pt", "--set", "teacher.mean=[0,0,0]", "--set", "teacher.std=[1,1,1]"
+    )
+    says(result, '"body.0.0.weight" is [8, 3, 3, 3] in the file and [16, 3, 3, 3] in the model', "args")
+    wrote_nothing(recipe)
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return (_touch, ("executed",))
+
+
+def _touch(name: str) -> None:
+    Path(name).write_text("", encoding="utf-8")
+
+
+def test_weights_are_never_executed(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "w.pt").write_bytes(pickle.dumps(_Evil()))
+    result = edgekd(
+        "build", "--set", "teacher.weights=w.pt", "--set", "teacher.mean=[0,0,0]", "--set", "teacher.std=[1,1,1]"
+    )
+    says(result, "w.pt is not a weights file that can be read safely", "state_dict")
+    assert not (recipe / "executed").exists()
+
+
+def test_missing_data_folder(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "data.path=nowhere"), "no data folder", "train/<class>/*")
+
+
+def test_empty_data_folder(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "empty").mkdir()
+    says(edgekd("build", "--set", "data.path=empty"), "no folder", "train/<class>/*")
+
+
+def test_class_folder_without_image(edgekd: Edgekd, recipe: Path) -> None:
+    for file in (recipe / "images/test/nut").iterdir():
+        file.unlink()
+    says(edgekd("build"), "has no image", "add images")
+
+
+def test_unreadable_image_is_named(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "images/train/nut/3.png").write_bytes(b"no image")
+    says(edgekd("build"), "3.png", "data.skip_unreadable = true")
+    assert not list((recipe / ".edgekd").glob("prepare-*[0-9a-f]"))
+
+
+def test_skip_unreadable_goes_on_and_counts(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "images/train/nut/3.png").write_bytes(b"no image")
+    _, out, _ = edgekd("build", "--set", "data.skip_unreadable=true", "--set", "teacher.args.classes=4")
+    assert "warning: 1 unreadable images left out" in out
+
+
+def test_class_counts_that_differ(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "teacher.args.classes=5"), "has 5 classes, the data has 3", "data.labels")
+    wrote_nothing(recipe)
+
+
+def test_fewer_calibration_images_than_asked(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "quantize.samples=100"), "train has only", "quantize.samples")
+
+
+def test_test_images_in_train_are_counted(edgekd: Edgekd, recipe: Path) -> None:
+    for number in (0, 1):
+        pixels = (recipe / f"images/train/nut/{number}.png").read_bytes()
+        (recipe / f"images/test/nut/{number}.png").write_bytes(pixels)
+    _, out, _ = edgekd("build", "--set", "teacher.args.classes=4")
+    assert "warning: 2 of 6 test images are also in train" in out
+
+
+def test_bench_for_another_machine_is_refused(edgekd: Edgekd, recipe: Path) -> None:
+    other = {"x86_64": "arm64"}.get(cli_host(), "cpu")
+    (recipe / "model.onnx").write_bytes(b"")
+    says(edgekd("bench", "model.onnx", "--target", other), f"cannot bench for {other}", "on the device itself")
+
+
+def cli_host() -> str:
+    from edgekd import host
+
+    return host.this().architecture
+
+
+def test_bench_of_what_is_no_model(edgekd: Edgekd, recipe: Path) -> None:
+    target = {"x86_64": "cpu"}.get(cli_host(), "arm64")
+    (recipe / "model.onnx").write_bytes(b"no model")
+    says(edgekd("bench", "model.onnx", "--target", target), "model.onnx is not a model", "ONNX")
+    says(edgekd("bench", "gone.onnx", "--target", target), "no model", "bundle")
+
+
+def test_output_folder_that_cannot_be_written(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "file").write_text("", encoding="utf-8")
+    says(edgekd("build", "--out", "file/dist"), "cannot write", "--out")
+
+
+def test_full_disk(edgekd: Edgekd, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "images.npy")
+
+    monkeypatch.setattr(arrays, "save", full)
+    says(edgekd("build"), "the disk is full: images.npy", "the same command goes on")
+    assert not list((recipe / ".edgekd").glob("prepare-*[0-9a-f]"))
+
+
+def test_too_little_room_is_said_before_work(edgekd: Edgekd, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(projects.shutil, "disk_usage", lambda _: usage(10, 9, 1000))
+    says(edgekd("build"), "GB free", "--store")
+    wrote_nothing(recipe)
+
+
+def test_teacher_far_below_what_it_should_score_names_the_suspects(edgekd: Edgekd, recipe: Path) -> None:
+    sys.path.insert(0, str(recipe))
+    import toy_models
+
+    torch.manual_seed(0)
+    torch.save(toy_models.teacher(3).state_dict(), recipe / "w.pt")
+    arguments = ["--set", "teacher.weights=w.pt", "--set", "teacher.mean=[0,0,0]", "--set", "teacher.std=[1,1,1]"]
+    result = edgekd("build", *arguments, "--set", "teacher.min_teacher=0.99")
+    says(result, "the teacher is right on", "the order of the classes (data.labels), mean and std, RGB against BGR")
+    wrote_nothing(recipe)
+
+
+def test_unreachable_pruning_budget_is_found_before_the_training(edgekd: Edgekd, recipe: Path) -> None:
+    result = edgekd("build", "--set", "prune.keep_macs=0.01", "--set", "teacher.train.epochs=100000")
+    says(result, "keep at least", "prune.block")
+    assert not list((recipe / ".edgekd").glob("teacher-*"))
+
+
+def test_set_without_a_value(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--set", "epochs"), "not of the form table.key=value", "distill.epochs=5")
+
+
+def test_from_an_unknown_stage(edgekd: Edgekd, recipe: Path) -> None:
+    says(edgekd("build", "--from", "distil"), 'unknown stage "distil"', 'did you mean "distill"?')
+
+
+def test_wrong_usage_is_exit_code_2(edgekd: Edgekd) -> None:
+    assert edgekd("build", "--no-such-option")[0] == 2
+    assert edgekd("no-such-command")[0] == 2
+
+
+def test_targets_says_of_each_whether_this_machine_is_one(edgekd: Edgekd) -> None:
+    code, out, _ = edgekd("targets", "--json")
+    here = {target["name"]: target["not_here"] for target in json.loads(out)}
+    assert code == 0
+    assert set(here) == {"arm64", "cpu", "cpu-vnni", "cuda"}
+    assert (here["arm64"] is None) == (cli_host() == "aarch64")
+
+
+def test_a_target_in_full_shows_its_file(edgekd: Edgekd) -> None:
+    code, out, _ = edgekd("targets", "arm64")
+    assert code == 0
+    assert 'architecture = "aarch64"' in out
+
+
+def test_without_a_recipe_the_digits_are_planned_and_said_so(
+    edgekd: Edgekd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = edgekd("build", "--plan")
+    assert code == 0
+    assert out.splitlines()[0] == "no recipe given and no edgekd.toml here: building the built-in digits example"
+    assert "prepare would run: not run before" in out
+    assert not list(tmp_path.iterdir())
