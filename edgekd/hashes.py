@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 _RACY_NS = 2_000_000_000
@@ -30,10 +31,8 @@ class HashCache:
         """Return the sha256 of a file, or of a folder's relative names and contents (hidden files left out)."""
         if path.is_dir():
             whole = hashlib.sha256()
-            for file in sorted(path.rglob("*")):
-                relative = file.relative_to(path)
-                if file.is_file() and not any(part.startswith(".") for part in relative.parts):
-                    whole.update(f"{relative.as_posix()}\0{self._file_digest(file)}\n".encode())
+            for file in sorted(_files(path)):
+                whole.update(f"{file.relative_to(path).as_posix()}\0{self._file_digest(file)}\n".encode())
             return whole.hexdigest()
         return self._file_digest(path)
 
@@ -59,3 +58,15 @@ class HashCache:
             self._known[name] = [*identity, digest]
             self._changed = True
         return digest
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, through linked folders too, each real folder once; hidden names left out."""
+    seen: set[str] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(name)
+        # Cut off a link that leads back up; sorted, so that which of two names of a folder counts is always the same.
+        folders[:] = [] if real in seen else sorted(each for each in folders if not each.startswith("."))
+        if real not in seen:
+            yield from (Path(name) / file for file in files if not file.startswith("."))
+        seen.add(real)

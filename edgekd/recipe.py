@@ -16,13 +16,14 @@ from edgekd.strict import explain
 FILE_NAME = "edgekd.toml"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Pixels = tuple[float, float, float]
+Side = Annotated[int, Field(ge=1, le=4096)]
 Scalar = bool | int | float | str
 
 
 class Table(BaseModel):
     """A table of the recipe: unknown keys and wrong types are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Table):
@@ -32,7 +33,7 @@ class Data(Table):
     """`folder` (train/<class>/*, test/<class>/*), `digits` (built in) or `module:function` that returns a Dataset."""
     path: str = "."
     """The image folder, relative to the recipe."""
-    size: Annotated[int, Field(ge=1, le=4096)] | tuple[int, int] = 224
+    size: Side | tuple[Side, Side] = 224
     """Height and width that every image is resized to (bilinear with antialias, stretched)."""
     val: str = ""
     """A folder `<class>/*` of validation images; empty: a part of train."""
@@ -43,6 +44,13 @@ class Data(Table):
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, and count them."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Data:
+        twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
+        if twice:
+            raise ValueError(f'the label "{twice[0]}" is named twice')
+        return self
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -97,7 +105,7 @@ class Teacher(Model):
 
     train: Training = Training()
     min_teacher: Fraction | None = None
-    """The least accuracy on validation that a teacher must show; default: three times chance, at most 0.9."""
+    """The least accuracy on validation that a teacher must show; default: three times chance, at most half way to 1."""
 
 
 class Distill(Training):
@@ -220,13 +228,13 @@ def digits(overrides: Sequence[str] = ()) -> Recipe:
 def parse(values: Mapping[str, Any], where: str, folder: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Make a recipe out of TOML values. Raises RecipeError."""
     merged = json.loads(json.dumps(values, default=str))
-    if "folder" in merged:
-        raise RecipeError(f'{where}: unknown key "folder"', "paths are relative to the recipe's own folder")
     for override in overrides:
         _override(merged, override)
+    if "folder" in merged:
+        raise RecipeError(f'{where}: unknown key "folder"', "paths are relative to the recipe's own folder")
     try:
         # JSON mode: TOML has lists only, and strictness there still takes a list for a tuple.
-        recipe = Recipe.model_validate_json(json.dumps(merged))
+        recipe = Recipe.model_validate_json(json.dumps(merged, default=str))
     except ValidationError as error:
         raise RecipeError(*explain(error, Recipe, where)) from None
     return recipe.model_copy(update={"folder": folder})

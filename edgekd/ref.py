@@ -14,9 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgekd.errors import RecipeError, did_you_mean
+from edgekd.errors import EdgekdError, RecipeError, did_you_mean
 
 _PACKAGE = Path(__file__).parent
+_UNIQUE = "edgekd_recipe_"
+_MARK = "__edgekd_helper__"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Ref:
 def resolve(spec: str, folder: Path) -> Ref:
     """Check that "module:callable" can be imported and return it with a hash of its code. Raises RecipeError."""
     module, colon, name = spec.partition(":")
-    if not colon or not module or not name:
+    if not colon or not name or not all(part.isidentifier() for part in module.split(".")):
         raise RecipeError(f'"{spec}" is not of the form module:callable', "for instance torchvision.models:resnet18")
     _callable(spec, folder)
     return Ref(spec, folder, tuple(sorted(_sources(module, folder).items())))
@@ -62,23 +64,41 @@ def _module(name: str, folder: Path, spec: str) -> ModuleType:
     """Import a module; one beside the recipe is loaded by its path, so that a types.py there shadows nothing."""
     file = _local(name, folder)
     try:
-        if file is None:
-            return importlib.import_module(name)
-        return _load_local(name, file, folder)
+        return importlib.import_module(name) if file is None else _load_local(name, file, folder)
     except ImportError as error:
         raise RecipeError(
             f'"{spec}" does not import: {error}', f"is the module installed, or does it lie in {folder.name or '.'}/?"
         ) from None
-    except SyntaxError as error:
-        raise RecipeError(f'"{spec}" does not import: {error}', "mend the module; a recipe names code") from None
+    except EdgekdError:
+        raise
+    except Exception as error:
+        # The user's own code at import: it may raise anything.
+        raise RecipeError(
+            f'"{spec}" does not import: {type(error).__name__}: {error}', "mend the module; a recipe names code"
+        ) from None
 
 
 def _load_local(name: str, file: Path, folder: Path) -> ModuleType:
-    unique = f"edgekd_recipe_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}_{name.replace('.', '_')}"
+    """Load a module beside the recipe as it is now: another content, or another recipe's, is another module."""
+    sources = _walk(name, folder)
+    digest = hashlib.sha256(repr((str(folder.absolute()), sorted(sources.items()))).encode()).hexdigest()[:16]
+    unique = f"{_UNIQUE}{digest}_{name.replace('.', '_')}"
     if unique in sys.modules:
         return sys.modules[unique]
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    _forget_others(folder)
+    if "." in name:
+        # Inside a package, relative imports need its real name.
+        module = sys.modules[unique] = importlib.import_module(name)
+    else:
+        module = _execute(unique, file)
+    for source in sources:
+        helper = sys.modules.get(source)
+        if helper is not None and helper.__file__ == str(_local(source, folder)):
+            setattr(helper, _MARK, True)
+    return module
+
+
+def _execute(unique: str, file: Path) -> ModuleType:
     locations = [str(file.parent)] if file.name == "__init__.py" else None
     description = importlib.util.spec_from_file_location(unique, file, submodule_search_locations=locations)
     if description is None or description.loader is None:
@@ -91,6 +111,20 @@ def _load_local(name: str, file: Path, folder: Path) -> ModuleType:
         del sys.modules[unique]
         raise
     return module
+
+
+def _forget_others(folder: Path) -> None:
+    """Let the next import find this recipe's helpers as they are now, not another recipe's or older ones."""
+    for name, module in list(sys.modules.items()):
+        if getattr(module, _MARK, False):
+            del sys.modules[name]
+        if name.startswith(_UNIQUE) and module.__file__:
+            other = str(Path(module.__file__).parent)
+            if other in sys.path and other != str(folder):
+                sys.path.remove(other)
+    importlib.invalidate_caches()
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 
 
 def _local(name: str, folder: Path) -> Path | None:
@@ -126,6 +160,8 @@ def _walk(module: str, root: Path) -> dict[str, str]:
         found[name] = hashlib.sha256(source).hexdigest()
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         waiting += _imports(ast.parse(source), package)
+        # A package on the way runs too; ours only collects names.
+        waiting += [name.rpartition(".")[0]] if root != _PACKAGE.parent and "." in name else []
     return found
 
 

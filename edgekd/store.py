@@ -26,6 +26,7 @@ from edgekd.run import Run
 
 Metrics: TypeAlias = dict[str, Any]
 P = ParamSpec("P")
+_KEY = "[0-9a-f]" * 32
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Store:
             raise
         for other in part.iterdir():
             if other != out:
-                other.unlink()
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
         record = {**identity, "metrics": metrics}
         _write(part / "record.json", json.dumps(record, indent=1, sort_keys=True))
         if folder.exists():
@@ -201,13 +202,13 @@ class Store:
     def _why(self, name: str, identity: Metrics) -> str:
         """Say what differs from the most similar earlier run of this stage."""
         best: list[str] | None = None
-        for record in self.folder.glob(f"{name}-*/record.json"):
+        for record in self.folder.glob(f"{name}-{_KEY}/record.json"):
             old = json.loads(record.read_text(encoding="utf-8"))
             differences = _differences(old, identity)
             if best is None or len(differences) < len(best):
                 best = differences
         if best is None:
-            killed = any(self.folder.glob(f"{name}-*.part"))
+            killed = any(self.folder.glob(f"{name}-{_KEY}.part"))
             return "not finished before" if killed else "not run before"
         return ", ".join(best[:4]) + (", …" if len(best) > 4 else "")
 
@@ -251,7 +252,8 @@ def _differences(old: Metrics, new: Metrics) -> list[str]:
     lines = []
     for key in sorted(left.keys() | right.keys()):
         before, after = left.get(key, "nothing"), right.get(key, "nothing")
-        if before == after:
+        # As JSON, where 1, 1.0 and true differ as they do in the key.
+        if json.dumps(before) == json.dumps(after):
             continue
         name = key.removesuffix(".sha256").removeprefix("config.")
         is_content = key.endswith(".sha256") or ".sources." in key

@@ -16,7 +16,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> tuple
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     # A union of types puts its members' names into the location ("size.int"): not the user's words.
-    keys = [part for part in path if _is_key(part)]
+    keys = [part for part in path[:-1] if _is_key(part)]
+    keys += path[-1:] if first["type"] == "extra_forbidden" or _is_key(path[-1] if path else "1") else []
     key = ".".join(keys) or "the file"
     if first["type"] == "extra_forbidden":
         known = _keys_of(model, keys[:-1])

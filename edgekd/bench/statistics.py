@@ -32,26 +32,24 @@ class Latency(BaseModel):
 def latency(rounds: list[list[float]]) -> Latency:
     """Summarize one model's times [round][call].
 
-    Calls of one round are not independent, so the intervals are taken over the rounds' own quantiles' sample size:
-    one value per round.
+    Calls of one round are not independent, so each round counts once: with its median for p50, and for p90, a
+    property of single calls, with its last call.
     """
     calls = np.array(rounds, np.float64)
     return Latency(
-        p50=_quantile(np.median(calls, axis=1), 0.5, float(np.median(calls))),
-        p90=_quantile(calls[:, 0], 0.9, float(np.quantile(calls, 0.9))),
-        calls=int(calls.size),
+        p50=_quantile(np.median(calls, axis=1), 0.5), p90=_quantile(calls[:, -1], 0.9), calls=int(calls.size)
     )
 
 
 def ratio(slow: list[list[float]], fast: list[list[float]]) -> Quantile:
     """Return the median over rounds of (median of slow / median of fast): how many times faster."""
     ratios = np.median(np.array(slow), axis=1) / np.median(np.array(fast), axis=1)
-    return _quantile(ratios, 0.5, float(np.median(ratios)))
+    return _quantile(ratios, 0.5)
 
 
-def _quantile(sample: np.ndarray, part: float, value: float) -> Quantile:
+def _quantile(sample: np.ndarray, part: float) -> Quantile:
     interval = quantile_test(sample, p=part).confidence_interval(0.95)
-    return Quantile(value=value, low=_or_none(interval.low), high=_or_none(interval.high))
+    return Quantile(value=float(np.quantile(sample, part)), low=_or_none(interval.low), high=_or_none(interval.high))
 
 
 def _or_none(value: float) -> float | None:

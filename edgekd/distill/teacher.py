@@ -14,7 +14,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
 from edgekd.models.network import Network
-from edgekd.train.batches import normalise
+from edgekd.models.pixels import normalise
 from edgekd.train.device import Place
 
 
@@ -38,7 +38,8 @@ def _folded(module: nn.Module) -> nn.Module:
     """Fold BatchNorm where the module can be traced; one with control flow is used as it is."""
     try:
         folded = fuse(module)
-    except (TraceError, NotImplementedError, TypeError, AttributeError):
+    except (TraceError, NotImplementedError, TypeError, AttributeError, RuntimeError):
+        # What torch.fx was seen to raise for len(), shapes in conditions and the like.
         return module
     if isinstance(folded, GraphModule):
         _relu_in_place(folded)

@@ -54,11 +54,25 @@ def pool_globally(model: ModelProto) -> int:
             nodes.append(helper.make_node("Flatten", [pooled], [result], name=f"{node.name}_flatten", axis=1))
     del graph.node[:]
     graph.node.extend(nodes)
+    if _has_subgraph(graph):
+        return count  # its nodes may read any constant
     used = {name for node in nodes for name in node.input}
     kept = [value for name, value in values.items() if name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
     return count
+
+
+def _has_subgraph(graph: GraphProto) -> bool:
+    return any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)
+
+
+def _rank(name: str, graph: GraphProto) -> int:
+    """Return the rank of a tensor, 4 where the graph does not say: what an image network averages."""
+    for value in (*graph.value_info, *graph.input):
+        if value.name == name and value.type.tensor_type.HasField("shape"):
+            return len(value.type.tensor_type.shape.dim)
+    return 4
 
 
 def _mean_over_pixels(node: NodeProto, graph: GraphProto) -> bool | None:
@@ -71,7 +85,6 @@ def _mean_over_pixels(node: NodeProto, graph: GraphProto) -> bool | None:
     else:
         constant = [value for value in graph.initializer if len(node.input) > 1 and value.name == node.input[1]]
         axes = set(np.atleast_1d(numpy_helper.to_array(constant[0])).tolist()) if constant else set()
-    if axes not in (_SPATIAL, _SPATIAL_FROM_THE_END):
+    if axes not in (_SPATIAL, _SPATIAL_FROM_THE_END) or _rank(node.input[0], graph) != 4:
         return None
-    # Without a shape there is no knowing that [2, 3] are the last two axes: an image network's are.
     return bool(attributes["keepdims"].i) if "keepdims" in attributes else True

@@ -20,10 +20,10 @@ from edgekd.export import graph as clean
 from edgekd.export.parity import TOLERANCE, relative_difference
 from edgekd.models import network
 from edgekd.models.network import Network
+from edgekd.models.pixels import normalise
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
-from edgekd.train.batches import normalise
 from edgekd.workload import arrays
 from edgekd.workload.dataset import Images
 
@@ -42,8 +42,8 @@ def export(out: Path, run: Run, start: Path, code: Ref, samples: Path, opset: in
     images = arrays.sample(arrays.load(samples), _PARITY_IMAGES).images
     model = _to_onnx(exported, images, opset)
     clean.strip(model)
-    clean.name_batch(model)
     pooled = clean.pool_globally(model)
+    clean.name_batch(model)
     front.put_on(model, exported.plan.normalisation)
     model.ir_version = ir
     onnx.checker.check_model(model, full_check=True)
@@ -129,7 +129,8 @@ def _logits(model: Path, images: Images) -> np.ndarray:
 
 def _simplify(graph: Path, simplified: Path) -> str:
     """Run onnxsim; return why it failed, or nothing."""
-    command = [sys.executable, "-m", "onnxsim", str(graph), str(simplified)]
+    # -P: a file of the current folder that is named like a library must not be imported.
+    command = [sys.executable, "-P", "-m", "onnxsim", str(graph), str(simplified)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SIMPLIFY_SECONDS, check=False)
     except subprocess.TimeoutExpired:

@@ -56,7 +56,7 @@ def build(plan: Plan, code: Ref) -> Network:
     """Make the plan's module, untrained. Raises ModelError where the callable does not give such a module."""
     try:
         module = code.load()(**plan.args)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ModelError(f'"{plan.model}" cannot be called: {error}', "check its args in the recipe") from None
     if not isinstance(module, nn.Module):
         raise ModelError(f'"{plan.model}" gave a {type(module).__name__}', "it must give a torch.nn.Module")
@@ -77,12 +77,9 @@ def save(network: Network, folder: Path) -> None:
     """Write weights and plan: contiguous tensors in a fixed order, no metadata, so that bytes are reproducible."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
-    seen: set[int] = set()
     for name, tensor in sorted(network.module.state_dict().items()):
-        value = tensor.detach().to("cpu", memory_format=torch.contiguous_format).contiguous()
-        # safetensors refuses two names for one memory; a module that shares weights has them.
-        tensors[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
+        # Cloned: safetensors refuses two names for one memory, which a module that shares weights has.
+        tensors[name] = tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
     save_file(tensors, folder / WEIGHTS)
     (folder / PLAN).write_text(network.plan.model_dump_json(indent=1), encoding="utf-8")
 

@@ -24,6 +24,8 @@ class Member:
     side: str
     """`out` or `in`."""
     indices: tuple[int, ...]
+    channels: int
+    """All channels of that side of the layer: behind a concat, more than the group's."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +79,31 @@ class Dependencies:
             name = self._names.get(item.dep.target.module)
             if name is not None:
                 side = "in" if item.dep.handler.__name__.endswith("in_channels") else "out"
-                members.append(Member(name, side, tuple(item.idxs)))
+                channels = _channels(item.dep.target.module, side)
+                members.append(Member(name, side, tuple(item.idxs), channels))
         return Group(members[0].layer, len(members[0].indices), tuple(members))
 
     def _is_rigid(self, group: Group, kept: set[str]) -> bool:
         layers = dict(self._module.named_modules())
         for member in group.members:
             layer = layers[member.layer]
-            if isinstance(layer, nn.Conv2d) and 1 < layer.groups < layer.in_channels:
+            if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer):
                 return True
             if member.side == "out" and member.layer in kept:
                 return True
         return False
+
+
+def _is_depthwise(layer: nn.Conv2d) -> bool:
+    return layer.groups == layer.in_channels == layer.out_channels
+
+
+def _channels(layer: nn.Module, side: str) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return layer.in_channels if side == "in" else layer.out_channels
+    if isinstance(layer, nn.Linear):
+        return layer.in_features if side == "in" else layer.out_features
+    return int(getattr(layer, "num_features", 0))
 
 
 def weight_of(layer: nn.Module) -> Tensor | None:

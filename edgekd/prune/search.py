@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ModelError
-from edgekd.prune.groups import Group
+from edgekd.prune.groups import Group, Member
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class _Widths:
         self.kept = [group.width for group in groups]
         self._groups = groups
         self._macs = macs
-        self._sides: dict[str, dict[str, list[int]]] = {}
+        self._sides: dict[str, dict[str, list[tuple[int, Member]]]] = {}
         for number, group in enumerate(groups):
             for member in group.members:
-                self._sides.setdefault(member.layer, {}).setdefault(member.side, []).append(number)
+                self._sides.setdefault(member.layer, {}).setdefault(member.side, []).append((number, member))
 
     def macs(self) -> float:
         return sum(count * self._part(layer) for layer, count in self._macs.items())
@@ -90,7 +90,9 @@ class _Widths:
     def _part(self, layer: str) -> float:
         """Return the part of a layer's work that is left: its outputs' part times its inputs' part."""
         part = 1.0
-        for numbers in self._sides.get(layer, {}).values():
-            before = sum(self._groups[number].width for number in numbers)
-            part *= sum(self.kept[number] for number in numbers) / before
+        for members in self._sides.get(layer, {}).values():
+            gone = sum(
+                len(member.indices) * (1 - self.kept[number] / self._groups[number].width) for number, member in members
+            )
+            part *= 1 - gone / members[0][1].channels
         return part

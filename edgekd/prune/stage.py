@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from edgekd.errors import ModelError
 from edgekd.models import network
 from edgekd.models.network import Network, Width
+from edgekd.models.pixels import normalise
 from edgekd.prune import importance, macs
 from edgekd.prune.groups import Dependencies
 from edgekd.prune.search import Cut, choose
@@ -17,7 +19,6 @@ from edgekd.recipe import Prune
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
-from edgekd.train.batches import normalise
 from edgekd.workload import arrays
 
 _BATCHNORM_IMAGES = 2048
@@ -38,6 +39,12 @@ def prune(out: Path, run: Run, start: Path, code: Ref, train: Path, config: Prun
     _estimate_batchnorm(narrow, images)
     network.save(narrow, out)
     after = macs.per_layer(narrow.module, shape)
+    if sum(after.values()) > config.keep_macs * sum(before.values()):
+        raise ModelError(
+            f"prune: {sum(after.values()) / sum(before.values()):.3f} of the multiply-accumulates are left, "
+            f"prune.keep_macs = {config.keep_macs}",
+            "this is a bug of edgekd; please report the model",
+        )
     return {
         "macs": sum(after.values()),
         "macs_before": sum(before.values()),

@@ -10,6 +10,8 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 def compact(model: ModelProto) -> None:
     """Rewrite in place. A quarter of a small int8 file is names; inputs and outputs keep theirs."""
     graph = model.graph
+    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return  # a subgraph reads names of the outer graph
     _share_constants(model)
     del graph.value_info[:]
     del model.metadata_props[:]

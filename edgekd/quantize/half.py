@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import onnx
 from onnx import ModelProto, TensorProto, helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -14,7 +15,9 @@ def to_half(model: ModelProto) -> ModelProto:
     The front stays in float32: pixels minus mean need more than 11 bits.
     """
     kept = [node.name for node in front.nodes_of(model)]
-    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept, disable_shape_infer=True)
+    # The converter finds where float16 meets the front by the shapes, which a graph need not carry.
+    shaped = onnx.shape_inference.infer_shapes(model)
+    half = convert_float_to_float16(shaped, keep_io_types=True, node_block_list=kept, disable_shape_infer=True)
     logits = half.graph.output[0]
     if logits.type.tensor_type.elem_type != TensorProto.FLOAT:
         raise helper.ValidationError("float16 conversion changed the type of the output")  # type: ignore[attr-defined]

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from edgekd.recipe import Training
 from edgekd.workload import arrays
-from edgekd.workload.normalisation import Normalisation
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,3 @@ def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -
         images = F.pad(images, (0, 0, crop, crop, crop, crop))
     number = torch.arange(count, device=device)
     return images[number[:, None, None], rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
-
-
-def normalise(pixels: Tensor, normalisation: Normalisation) -> Tensor:
-    """Return (pixels - mean) / std as float32, same shape [N, 3, H, W] and memory format."""
-    mean = torch.tensor(normalisation.mean, device=pixels.device).view(1, 3, 1, 1)
-    scale = 1.0 / torch.tensor(normalisation.std, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels.float() - mean) * scale

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from edgekd.errors import ModelError
+from edgekd.models.pixels import normalise
 from edgekd.recipe import Training
 from edgekd.run import Progress, Run
 from edgekd.train import batches, checkpoint
-from edgekd.train.batches import Examples, normalise
+from edgekd.train.batches import Examples
 from edgekd.train.schedule import learning_rate
 from edgekd.workload.normalisation import Normalisation
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,11 @@ RESIZE_RULE = (
 )
 
 
+# What Pillow's decoders were seen to raise for damaged files.
+_BROKEN: tuple[type[Exception], ...] = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError)
+_BROKEN += (struct.error, Image.DecompressionBombError)
+
+
 class UnreadableImageError(Exception):
     """A file that Pillow cannot decode."""
 
@@ -22,13 +27,9 @@ class UnreadableImageError(Exception):
 def read(file: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Return an image as uint8 [height, width, 3], RGB. Raises UnreadableImageError."""
     try:
-        with warnings.catch_warnings():
-            # A palette image with transparency is converted all the same.
-            warnings.simplefilter("ignore", UserWarning)
-            with Image.open(file) as opened:
-                image = ImageOps.exif_transpose(opened)
-                return to_pixels(image, shape)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        with Image.open(file) as opened:
+            return to_pixels(ImageOps.exif_transpose(opened), shape)
+    except _BROKEN as error:
         raise UnreadableImageError(str(error)) from error
 
 
@@ -39,6 +40,9 @@ def to_pixels(image: Image.Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
         values = np.asarray(image, dtype=np.float64)
         top = 255.0 if image.mode == "F" and values.max(initial=0.0) <= 255 else 65535.0
         image = Image.fromarray(np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        # Pillow warns about a palette with transparency unless it goes by way of RGBA.
+        image = image.convert("RGBA")
     rgb = image.convert("RGB")
     height, width = shape
     if rgb.size != (width, height):

@@ -26,6 +26,11 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
     data = _read(source, val, config, run)
     train, held = data.train, data.val
     if held is None:
+        if round(config.val_fraction * len(train.labels)) >= len(train.labels) or len(train.labels) < 2:
+            raise DataError(
+                f"{len(train.labels)} training images leave none when {config.val_fraction:g} of them are held out",
+                "add images, lower data.val_fraction, or name a data.val folder",
+            )
         kept, out_of_train = hold_out(train.labels, config.val_fraction, config.seed)
         train, held = data.train.take(kept), data.train.take(out_of_train)
     if calibration > len(train.labels):
@@ -61,11 +66,13 @@ def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) ->
         raise DataError(
             f'"{source.spec}" returned a {type(data).__name__}', "it must return an edgekd.Dataset (see the README)"
         )
-    if data.train.images.shape[1:3] != config.shape:
-        height, width = data.train.images.shape[1:3]
-        raise DataError(
-            f'"{source.spec}" returned images of {height}×{width}', f"set data.size = [{height}, {width}] in the recipe"
-        )
+    for split in (data.train, data.test, *([data.val] if data.val else [])):
+        height, width = split.images.shape[1:3]
+        if (height, width) != config.shape:
+            raise DataError(
+                f'"{source.spec}" returned images of {height}×{width}, data.size is {list(config.shape)}',
+                f"set data.size = [{height}, {width}] in the recipe, the same for every split",
+            )
     return data
 
 

@@ -1,7 +1,7 @@
 """A user's own module beside the recipe."""
 
-from toy_layers import block
 from torch import Tensor, nn
+from toy_layers import block
 
 
 class Net(nn.Module):

@@ -1,0 +1,147 @@
+"""Channels that are cut together, on the shapes of nets that users have."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.models.cifar_resnet import CifarResNet
+from edgekd.prune.groups import Dependencies, Group
+
+SHAPE = (8, 8)
+
+
+class Depthwise(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.point = nn.Conv2d(8, 12, 1)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.point(self.deep(F.relu(self.stem(x))))).mean((2, 3)))
+
+
+class Vgg(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.hidden = nn.Linear(6 * 4 * 4, 10)
+        self.head = nn.Linear(10, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.hidden(F.relu(self.conv(x)).flatten(1))))
+
+
+class Grouped(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.grouped = nn.Conv2d(8, 8, 3, groups=2, padding=1)
+        self.point = nn.Conv2d(8, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.point(self.grouped(self.stem(x)))).mean((2, 3)))
+
+
+def find(module: nn.Module, last: str, *protected: str) -> dict[str, Group]:
+    return {group.root: group for group in Dependencies(module, SHAPE).groups(last, protected)}
+
+
+def layers(group: Group) -> set[tuple[str, str]]:
+    return {(member.layer, member.side) for member in group.members}
+
+
+def resnet() -> nn.Module:
+    return CifarResNet(1, 4, widths=(4, 8, 16))
+
+
+def test_residual_additions_bind_the_layers_that_write_and_read_the_sum() -> None:
+    groups = find(resnet(), "linear")
+    assert sorted(group.width for group in groups.values()) == [4, 4, 8, 8, 16, 16]
+    written = [layers(group) for group in groups.values()]
+    inner = next(found for found in written if ("layer1.0.conv1", "out") in found)
+    assert inner == {("layer1.0.conv1", "out"), ("layer1.0.bn1", "out"), ("layer1.0.conv2", "in")}
+    sum1 = next(found for found in written if ("conv1", "out") in found)
+    assert {("layer1.0.conv2", "out"), ("layer2.0.conv1", "in"), ("layer2.0.shortcut", "in")} <= sum1
+    assert ("layer2.0.shortcut", "out") not in sum1
+
+
+def test_no_group_holds_the_logits() -> None:
+    for group in find(resnet(), "linear").values():
+        assert ("linear", "out") not in layers(group)
+
+
+def test_depthwise_channels_follow_the_layer_before() -> None:
+    groups = find(Depthwise(), "head")
+    bound = next(group for group in groups.values() if ("stem", "out") in layers(group))
+    assert sorted(group.width for group in groups.values()) == [8, 12]
+    assert {("stem", "out"), ("deep", "out"), ("point", "in")} <= layers(bound)
+
+
+def test_flatten_gives_each_channel_its_pixels_in_order() -> None:
+    group = find(Vgg(), "head")["conv"]
+    hidden = next(member for member in group.members if member.layer == "hidden")
+    assert group.width == 6
+    assert hidden.side == "in"
+    assert hidden.indices == tuple(range(96))
+
+
+def test_grouped_convolutions_stay_and_so_do_their_neighbours() -> None:
+    assert list(find(Grouped(), "head")) == ["point"]
+
+
+def test_protected_layers_stay() -> None:
+    assert "conv" not in find(Vgg(), "head", "conv")
+    assert "hidden" in find(Vgg(), "head", "conv")
+
+
+def test_protecting_one_writer_of_a_sum_protects_the_sum() -> None:
+    protected = find(resnet(), "linear", "layer1.0.conv2")
+    assert all(("conv1", "out") not in layers(group) for group in protected.values())
+
+
+def test_unknown_protected_path_is_named_with_the_nearest() -> None:
+    with pytest.raises(ModelError, match=r'prune\.protect: no layer "hiden"') as raised:
+        find(Vgg(), "head", "hiden")
+    assert raised.value.hint == 'did you mean "hidden"?'
+
+
+@pytest.mark.parametrize(
+    ("module", "last"), [(resnet(), "linear"), (Depthwise(), "head"), (Vgg(), "head")], ids=["resnet", "deep", "vgg"]
+)
+def test_cutting_channels_that_do_nothing_leaves_the_logits(module: nn.Module, last: str) -> None:
+    """Rows and biases of two channels of every group are set to zero: to cut them then changes nothing."""
+    torch.manual_seed(0)
+    module.eval()
+    image = torch.randn(2, 3, *SHAPE)
+    dependencies = Dependencies(module, SHAPE)
+    groups = dependencies.groups(last, ())
+    for group in groups:
+        silence(module, group, (1, 2))
+    with torch.no_grad():
+        before = module(image)
+        for group in groups:
+            dependencies.cut(group, (1, 2))
+        after = module(image)
+    assert torch.allclose(before, after, atol=1e-5)
+    assert module.get_submodule(groups[0].root).weight.shape[0] == groups[0].width - 2
+
+
+def silence(module: nn.Module, group: Group, channels: tuple[int, ...]) -> None:
+    for member in group.members:
+        layer = module.get_submodule(member.layer)
+        if member.side == "out":
+            for tensor in (layer.weight, layer.bias):
+                if tensor is not None:
+                    tensor.data[[member.indices[channel] for channel in channels]] = 0
+
+
+def test_a_depthwise_convolution_that_multiplies_channels_stays() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3, groups=16), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 8, 1), nn.Flatten()
+    )
+    assert set(find(module, "3")) == {"2"}

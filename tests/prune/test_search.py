@@ -1,0 +1,123 @@
+"""The greedy search keeps its promises for any chain of layers."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekd.errors import ModelError
+from edgekd.prune.groups import Group, Member
+from edgekd.prune.search import Cut, choose
+
+PIXELS = 16
+
+
+def chain(widths: Sequence[int]) -> tuple[list[Group], dict[str, int]]:
+    """Layers c0 … cn: 3 -> widths[0] -> … -> 10; each width is a group of two layers."""
+    groups = []
+    for number, width in enumerate(widths):
+        channels = tuple(range(width))
+        members = (Member(f"c{number}", "out", channels, width), Member(f"c{number + 1}", "in", channels, width))
+        groups.append(Group(f"c{number}", width, members))
+    return groups, chain_macs(widths)
+
+
+def chain_macs(widths: Sequence[int]) -> dict[str, int]:
+    sizes = [3, *widths, 10]
+    return {f"c{number}": PIXELS * sizes[number] * sizes[number + 1] for number in range(len(sizes) - 1)}
+
+
+def kept(groups: Sequence[Group], cuts: Sequence[Cut]) -> list[int]:
+    gone = {cut.group.root: len(cut.channels) for cut in cuts}
+    return [group.width - gone.get(group.root, 0) for group in groups]
+
+
+def smallest(widths: Sequence[int], block: int) -> list[int]:
+    return [min(width, block) for width in widths]
+
+
+def scores(widths: Sequence[int], seed: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [generator.random(width) + 0.01 for width in widths]
+
+
+CASES = {
+    "widths": st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    "block": st.integers(1, 16),
+    "keep": st.floats(0.05, 1.0),
+    "seed": st.integers(0, 1000),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(**CASES)
+def test_budget_is_reached_in_whole_blocks_or_the_smallest_reachable_is_named(
+    widths: list[int], block: int, keep: float, seed: int
+) -> None:
+    groups, macs = chain(widths)
+    total = sum(macs.values())
+    least = sum(chain_macs(smallest(widths, block)).values()) / total
+    try:
+        cuts = choose(groups, scores(widths, seed), macs, keep, block)
+    except ModelError as error:
+        assert keep < least + 1e-12
+        named = re.search(r"keep at least (\d\.\d{3})$", error.message)
+        assert named is not None
+        assert float(named[1]) == pytest.approx(least, abs=6e-4)
+        return
+    left = kept(groups, cuts)
+    assert sum(chain_macs(left).values()) <= keep * total * (1 + 1e-9)
+    for before, after in zip(widths, left, strict=True):
+        assert after == before or (after % block == 0 and after >= block)
+
+
+@settings(max_examples=60, deadline=None)
+@given(**CASES)
+def test_the_least_important_channels_of_a_group_go(widths: list[int], block: int, keep: float, seed: int) -> None:
+    groups, macs = chain(widths)
+    importances = scores(widths, seed)
+    try:
+        cuts = choose(groups, importances, macs, keep, block)
+    except ModelError:
+        return
+    for cut in cuts:
+        importance = importances[groups.index(cut.group)]
+        stays = np.delete(importance, cut.channels)
+        assert importance[list(cut.channels)].max() <= stays.min()
+        assert list(cut.channels) == sorted(set(cut.channels))
+
+
+def test_keep_all_cuts_nothing() -> None:
+    groups, macs = chain([32, 32])
+    assert choose(groups, scores([32, 32], 0), macs, 1.0, 16) == []
+
+
+def test_the_group_that_loses_less_per_saved_work_goes_first() -> None:
+    groups, macs = chain([8, 8])
+    cuts = choose(groups, [np.full(8, 1.0), np.full(8, 0.1)], macs, 0.9, 4)
+    assert kept(groups, cuts) == [8, 4]
+
+
+def test_no_groups_is_an_error_that_keeps_everything() -> None:
+    with pytest.raises(ModelError, match=r"keep at least 1\.000"):
+        choose([], [], {"c": 5}, 0.5, 16)
+
+
+def test_two_groups_side_by_side_are_counted_by_their_sum() -> None:
+    """A concatenation: c reads 8 + 8 channels."""
+    one = Group("a", 8, (Member("a", "out", tuple(range(8)), 8), Member("c", "in", tuple(range(8)), 16)))
+    two = Group("b", 8, (Member("b", "out", tuple(range(8)), 8), Member("c", "in", tuple(range(8, 16)), 16)))
+    cuts = choose([one, two], [np.full(8, 0.1), np.full(8, 9.0)], {"a": 0, "b": 0, "c": 160}, 0.75, 4)
+    assert kept([one, two], cuts) == [4, 8]
+
+
+def test_channels_that_cannot_be_cut_stay_in_the_count() -> None:
+    """c reads 8 channels of the group and 24 others: without half of the group it does 28/32 of its work."""
+    group = Group("a", 8, (Member("a", "out", tuple(range(8)), 8), Member("c", "in", tuple(range(8)), 32)))
+    cuts = choose([group], [np.ones(8)], {"a": 0, "c": 3200}, 0.88, 4)
+    assert kept([group], cuts) == [4]
+    with pytest.raises(ModelError, match=r"keep at least 0\.875"):
+        choose([group], [np.ones(8)], {"a": 0, "c": 3200}, 0.8, 4)

@@ -1,0 +1,160 @@
+"""The stage `prune`: narrower, within the budget, and free of torch-pruning afterwards."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgekd import ref
+from edgekd.errors import ModelError
+from edgekd.models import network
+from edgekd.models.network import Network, Plan
+from edgekd.prune import macs
+from edgekd.prune.stage import prune
+from edgekd.recipe import Prune
+from edgekd.ref import Ref
+from edgekd.run import Run
+from edgekd.workload import arrays
+from edgekd.workload.dataset import Split
+
+SHAPE = (16, 16)
+NETS = """
+from torch import nn
+
+def vgg():
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 12, 1), nn.ReLU(), nn.Flatten(), nn.Linear(12 * 16, 20), nn.ReLU(), nn.Linear(20, 4),
+    )
+"""
+SPECS = ["edgekd.models:digits_student", "nets:vgg"]
+WITHOUT_TORCH_PRUNING = """
+import sys
+sys.modules["torch_pruning"] = None
+from pathlib import Path
+import torch
+from edgekd import ref
+from edgekd.models import network
+folder, spec = Path(sys.argv[1]), sys.argv[2]
+module = network.load(folder / "narrow", ref.resolve(spec, folder)).module.eval()
+with torch.inference_mode():
+    torch.save(module(torch.ones(2, 3, 16, 16)), folder / "logits.pt")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "nets.py").write_text(NETS)
+    images = np.random.default_rng(0).integers(0, 256, (40, *SHAPE, 3), np.uint8)
+    arrays.save(Split(images, np.zeros(40, np.int64)), tmp_path / "train")
+    return tmp_path
+
+
+def code_of(spec: str, folder: Path) -> Ref:
+    return ref.resolve(spec, folder)
+
+
+def pruned(folder: Path, spec: str, keep: float = 0.6, block: int = 4, **config: Any) -> dict[str, Any]:
+    torch.manual_seed(0)
+    network.save(network.build(Plan(model=spec), code_of(spec, folder)), folder / "whole")
+    return dict(
+        prune.function(
+            folder / "narrow",
+            Run(),
+            start=folder / "whole",
+            code=code_of(spec, folder),
+            train=folder / "train",
+            config=Prune(keep_macs=keep, block=block, **config),
+        )
+    )
+
+
+def narrow(folder: Path, spec: str) -> Network:
+    return network.load(folder / "narrow", code_of(spec, folder))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_budget_is_kept_by_the_network_that_was_saved(folder: Path, spec: str) -> None:
+    metrics = pruned(folder, spec)
+    counted = sum(macs.per_layer(narrow(folder, spec).module, SHAPE).values())
+    whole = network.load(folder / "whole", code_of(spec, folder)).module
+    assert metrics["macs"] == counted
+    assert metrics["macs_before"] == sum(macs.per_layer(whole, SHAPE).values())
+    assert 0.2 * metrics["macs_before"] < counted <= 0.6 * metrics["macs_before"]
+    for before, after in metrics["groups"].values():
+        assert 0 < after < before
+        assert after % 4 == 0
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_saved_network_loads_where_torch_pruning_cannot_be_imported(folder: Path, spec: str) -> None:
+    pruned(folder, spec)
+    command = [sys.executable, "-c", WITHOUT_TORCH_PRUNING, str(folder), spec]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with torch.inference_mode():
+        here = narrow(folder, spec).module.eval()(torch.ones(2, 3, *SHAPE))
+    assert torch.allclose(torch.load(folder / "logits.pt", weights_only=True), here, atol=1e-5)
+
+
+def test_frozen_shortcuts_stay_frozen_and_zero_or_one(folder: Path) -> None:
+    spec = SPECS[0]
+    pruned(folder, spec)
+    module = narrow(folder, spec).module
+    shortcut = module.get_parameter("layer2.0.shortcut.weight")
+    assert not shortcut.requires_grad
+    assert set(shortcut.unique().tolist()) <= {0.0, 1.0}
+    assert shortcut.sum(0).max().item() <= 1
+
+
+def test_pruning_is_reproducible(folder: Path) -> None:
+    pruned(folder, SPECS[0])
+    first = (folder / "narrow" / network.WEIGHTS).read_bytes()
+    pruned(folder, SPECS[0])
+    assert (folder / "narrow" / network.WEIGHTS).read_bytes() == first
+
+
+def test_a_pruned_network_can_be_pruned_again(folder: Path) -> None:
+    spec = SPECS[0]
+    first = pruned(folder, spec, keep=0.8)
+    second = prune.function(
+        folder / "again",
+        Run(),
+        folder / "narrow",
+        code_of(spec, folder),
+        folder / "train",
+        Prune(keep_macs=0.7, block=4),
+    )
+    assert second["macs_before"] == first["macs"]
+    assert second["macs"] <= 0.7 * first["macs"]
+    network.load(folder / "again", code_of(spec, folder))
+
+
+def test_impossible_budget_names_what_can_be_reached(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"prune\.keep_macs = 0\.01: widths in multiples of 4 keep at least 0\.\d{3}"):
+        pruned(folder, SPECS[0], keep=0.01)
+
+
+def test_protected_layer_keeps_its_width(folder: Path) -> None:
+    pruned(folder, "nets:vgg", keep=0.7, protect=("9",))
+    module = narrow(folder, "nets:vgg").module
+    assert module.get_submodule("9").weight.shape[0] == 20
+
+
+def test_batchnorm_statistics_are_those_of_the_training_images(folder: Path) -> None:
+    pruned(folder, "nets:vgg")
+    module = narrow(folder, "nets:vgg").module.double()
+    pixels = torch.from_numpy(arrays.load(folder / "train").images).permute(0, 3, 1, 2)
+    conv, norm = module.get_submodule("0"), module.get_submodule("1")
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    with torch.no_grad():
+        values = conv((pixels.double() - 128) / 64).transpose(0, 1).flatten(1)
+    assert torch.allclose(norm.running_mean, values.mean(1), atol=1e-5)
+    assert torch.allclose(norm.running_var, values.var(1), rtol=1e-4)
+    assert norm.momentum == 0.1

@@ -1,0 +1,109 @@
+"""What is shipped: int8 unless it is slower, or loses what the budget does not allow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekd import host as hosts
+from edgekd import recipe as recipes
+from edgekd import ship
+from edgekd import target as targets
+from edgekd.bench.measure import Measured
+from edgekd.bench.statistics import Quantile
+from edgekd.evaluate.accuracy import top1
+from edgekd.recipe import Recipe
+from edgekd.store import Artifact, Store
+from edgekd.target import Target
+
+LABELS = np.arange(100) % 10
+
+
+def here() -> Target:
+    """A target that is this machine."""
+    return targets.load({"x86_64": "cpu", "aarch64": "arm64"}[hosts.this().architecture])
+
+
+def elsewhere() -> Target:
+    return targets.load({"x86_64": "arm64", "aarch64": "cpu"}[hosts.this().architecture])
+
+
+def evaluated(folder: Path, name: str, wrong: int) -> Artifact:
+    """An evaluation whose first `wrong` of 100 answers are wrong."""
+    logits = np.eye(10, dtype=np.float32)[LABELS]
+    logits[:wrong] = np.roll(logits[:wrong], 1, axis=1)
+    np.save(folder / f"{name}.npy", logits)
+    return Artifact("evaluate", folder / f"{name}.npy", top1(logits, LABELS).model_dump())
+
+
+def picked(
+    folder: Path, target: Target, recipe: Recipe, wrong: tuple[int, int, int], seen: bool = False
+) -> ship.Shipped:
+    """Ship with this many wrong answers of teacher, float and int8."""
+    for name in ("float", "int8"):
+        (folder / f"{name}.onnx").write_bytes(name.encode())
+    teacher, parent, int8 = (
+        evaluated(folder, name, count) for name, count in zip(("teacher", "float", "int8"), wrong, strict=True)
+    )
+    logits = {"int8.onnx": int8, "float.onnx": parent}
+    return ship.ship(Store(folder / "store"), recipe, target, folder, logits, teacher, val_was_seen=seen)
+
+
+def times(monkeypatch: pytest.MonkeyPatch, faster: float) -> list[int]:
+    """Have int8 measured this many times as fast as float; return a list that grows by each measurement."""
+    calls: list[int] = []
+
+    def measure(*_: object) -> Measured:
+        calls.append(1)
+        quantile = Quantile(value=faster, low=None, high=None)
+        return Measured(
+            machine="", onnxruntime="", provider="", threads=1, rounds=5, latency_ms={}, faster={"wanted": quantile}
+        )
+
+    monkeypatch.setattr(ship, "measure", measure)
+    return calls
+
+
+@pytest.mark.parametrize(("faster", "precision"), [(2.0, "int8"), (1.0, "int8"), (0.97, "float")])
+def test_int8_is_never_shipped_slower_than_float(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faster: float, precision: str
+) -> None:
+    times(monkeypatch, faster)
+    shipped = picked(tmp_path, here(), recipes.digits(), (0, 0, 0))
+    assert shipped.precision == precision
+    assert f"{faster:.2f}×" in shipped.reason
+
+
+def test_a_measurement_chooses_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = times(monkeypatch, 2.0)
+    first = picked(tmp_path, here(), recipes.digits(), (0, 0, 0))
+    monkeypatch.undo()
+    calls = times(monkeypatch, 0.5)
+    assert picked(tmp_path, here(), recipes.digits(), (0, 0, 0)) == first
+    assert calls == []
+
+
+def test_int8_that_loses_more_than_the_budget_on_validation_is_not_shipped(tmp_path: Path) -> None:
+    recipe = recipes.digits(["budget.max_accuracy_drop=0.05"])
+    shipped = picked(tmp_path, elsewhere(), recipe, (0, 3, 6))
+    assert (shipped.precision, shipped.reason) == ("float", "int8 loses 6.00 points on validation")
+    assert picked(tmp_path, elsewhere(), recipe, (0, 3, 4)).precision == "int8"
+
+
+def test_where_float_misses_the_budget_too_int8_is_shipped(tmp_path: Path) -> None:
+    recipe = recipes.digits(["budget.max_accuracy_drop=0.05"])
+    assert picked(tmp_path, elsewhere(), recipe, (0, 7, 8)).precision == "int8"
+
+
+def test_on_images_that_training_saw_disagreement_with_float_is_what_counts(tmp_path: Path) -> None:
+    recipe = recipes.digits(["budget.max_accuracy_drop=0.05"])
+    assert picked(tmp_path, elsewhere(), recipe, (0, 20, 22), seen=True).precision == "int8"
+    assert picked(tmp_path, elsewhere(), recipe, (20, 20, 0), seen=True).precision == "float"
+
+
+def test_speed_on_another_machine_is_said_not_to_be_judged(tmp_path: Path) -> None:
+    shipped = picked(tmp_path, elsewhere(), recipes.digits(), (0, 0, 0))
+    assert shipped.precision == "int8"
+    assert "its speed is not judged here" in shipped.reason

@@ -1,0 +1,214 @@
+"""The training loop: goes on bit for bit, keeps the best, refuses what is not a number."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from edgekd.errors import ModelError
+from edgekd.recipe import Training
+from edgekd.run import Progress, Run
+from edgekd.train import checkpoint, loop
+from edgekd.train.batches import Examples
+from edgekd.train.device import Place, open_fabric
+from edgekd.train.loop import Course
+from edgekd.workload.normalisation import Normalisation
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def fabric() -> Fabric:
+    threads = torch.get_num_threads()
+    place = Place(device="cpu", precision="32-true", threads=threads, strategy="auto", capability="any")
+    return open_fabric(place)
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    )
+
+
+def examples(count: int, seed: int) -> Examples:
+    """Class 1 is brighter."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 2, (count,), generator=generator)
+    images = torch.randint(0, 150, (count, 8, 8, 3), generator=generator) + 80 * labels[:, None, None, None]
+    return Examples(images.to(torch.uint8), labels)
+
+
+def course(keep_best: bool = False, **config: Any) -> Course:
+    values: dict[str, Any] = {"epochs": EPOCHS, "batch": 16, "lr": 0.05, "crop": 1, **config}
+    return Course("distill", examples(64, 0), examples(40, 1), Normalisation(), Training(**values), keep_best)
+
+
+def cross_entropy(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits, labels)
+
+
+def killed_after(epoch: int) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        if progress.milestone and progress.done >= 1000 * epoch:
+            raise KeyboardInterrupt
+
+    return show
+
+
+def same_bits(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+@pytest.mark.parametrize("epoch", [1, 3, EPOCHS])
+def test_killed_training_goes_on_to_the_same_bits(tmp_path: Path, fabric: Fabric, epoch: int, keep_best: bool) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole, plan = net(), course(keep_best)
+    wanted = loop.fit(whole, cross_entropy, plan, fabric, tmp_path / "whole", Run())
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(net(), cross_entropy, plan, fabric, tmp_path / "killed", Run(show=killed_after(epoch)))
+    said: list[str] = []
+    resumed = net()
+    found = loop.fit(resumed, cross_entropy, plan, fabric, tmp_path / "killed", Run(say=said.append))
+    assert said == [f"distill: goes on after epoch {epoch} of {EPOCHS}"]
+    assert same_bits(whole, resumed)
+    assert found == wanted
+
+
+def test_kill_within_an_epoch_repeats_that_epoch_to_the_same_bits(tmp_path: Path, fabric: Fabric) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    calls = 0
+
+    def killing(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 4 + 3:
+            raise KeyboardInterrupt
+        return cross_entropy(logits, pixels, labels)
+
+    whole, resumed = net(), net()
+    loop.fit(whole, cross_entropy, course(), fabric, tmp_path / "whole", Run())
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(net(), killing, course(), fabric, tmp_path / "killed", Run())
+    loop.fit(resumed, cross_entropy, course(), fabric, tmp_path / "killed", Run())
+    assert same_bits(whole, resumed)
+
+
+def test_training_learns(tmp_path: Path, fabric: Fabric) -> None:
+    outcome = loop.fit(net(), cross_entropy, course(epochs=6, lr=0.2), fabric, tmp_path, Run())
+    assert outcome.losses[-1] < outcome.losses[0]
+    assert outcome.accuracies[-1] > 0.9
+    assert len(outcome.losses) == len(outcome.accuracies) == 6
+
+
+def test_keep_best_keeps_the_best_epoch(tmp_path: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = iter([0.2, 0.9, 0.4, 0.3])
+    after: list[dict[str, Tensor]] = []
+    module = net()
+
+    def accuracy(model: nn.Module, course: Course) -> float:
+        after.append(copy.deepcopy(module.state_dict()))
+        return next(given)
+
+    monkeypatch.setattr(loop, "_accuracy", accuracy)
+    outcome = loop.fit(module, cross_entropy, course(keep_best=True), fabric, tmp_path, Run())
+    assert outcome.epoch == 2
+    assert all(torch.equal(value, after[1][name]) for name, value in module.state_dict().items())
+    assert not torch.equal(module.state_dict()["0.weight"], after[3]["0.weight"])
+
+
+def test_without_keep_best_the_last_epoch_stays(tmp_path: Path, fabric: Fabric) -> None:
+    module = net()
+    outcome = loop.fit(module, cross_entropy, course(), fabric, tmp_path, Run())
+    state = checkpoint.load(tmp_path / checkpoint.FILE_NAME)
+    assert outcome.epoch == state.epoch == EPOCHS
+    assert state.kept == {}
+    assert all(torch.equal(value, state.model[name]) for name, value in module.state_dict().items())
+
+
+def test_accuracy_on_validation_is_that_of_the_module(tmp_path: Path, fabric: Fabric) -> None:
+    module, plan = net(), course()
+    outcome = loop.fit(module, cross_entropy, plan, fabric, tmp_path, Run())
+    module.eval()
+    right = 0
+    for image, label in zip(plan.val.images, plan.val.labels, strict=True):
+        pixels = (image.double().permute(2, 0, 1)[None] - 128) / 64
+        right += int(module.double()(pixels).argmax() == label)
+    assert outcome.accuracies[-1] == right / 40
+
+
+def test_loss_that_is_not_finite_names_step_and_learning_rate(tmp_path: Path, fabric: Fabric) -> None:
+    calls = 0
+
+    def breaking(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return cross_entropy(logits, pixels, labels) * (float("nan") if calls > 6 else 1.0)
+
+    with pytest.raises(ModelError, match=r"distill: the loss is not a number at step 7 \(learning rate 0\.\d+, batch"):
+        loop.fit(net(), breaking, course(), fabric, tmp_path, Run())
+    state = checkpoint.load(tmp_path / checkpoint.FILE_NAME)
+    assert state.epoch == 1
+    assert all(torch.isfinite(value).all() for value in state.model.values())
+
+
+def test_norms_and_biases_get_no_weight_decay(tmp_path: Path, fabric: Fabric) -> None:
+    module = net()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(1.0)
+
+    def flat(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+        return 0.0 * logits.sum()
+
+    plan = course(epochs=1, batch=64, lr=0.5, weight_decay=0.1, momentum=0.0)
+    loop.fit(module, flat, plan, fabric, tmp_path, Run())
+    left = {name: parameter.unique().tolist() for name, parameter in module.named_parameters()}
+    assert left == {
+        "0.weight": [pytest.approx(0.95)],
+        "0.bias": [1.0],
+        "1.weight": [1.0],
+        "1.bias": [1.0],
+        "6.weight": [pytest.approx(0.95)],
+        "6.bias": [1.0],
+    }
+
+
+def test_frozen_parameters_stay(tmp_path: Path, fabric: Fabric) -> None:
+    module = net()
+    frozen = module.get_parameter("0.weight").requires_grad_(False)
+    before = frozen.clone()
+    loop.fit(module, cross_entropy, course(epochs=1), fabric, tmp_path, Run())
+    assert torch.equal(frozen, before)
+
+
+def test_one_epoch_is_sgd_with_nesterov_by_hand(tmp_path: Path, fabric: Fabric) -> None:
+    """A linear layer on constant pixels, in float64: v = 0.9 v + g; w -= lr (g + 0.9 v)."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False))
+    weight = module[1].weight.detach().double().clone()
+    images = torch.tensor([[160, 128, 64]] * 4, dtype=torch.uint8).view(4, 1, 1, 3)
+    data = Examples(images, torch.tensor([0, 0, 0, 0]))
+    config = Training(epochs=3, batch=4, lr=0.1, momentum=0.9, weight_decay=0.0, crop=0, flip=False)
+    loop.fit(module, cross_entropy, Course("s", data, data, Normalisation(), config, False), fabric, tmp_path, Run())
+    x = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64)
+    velocity = torch.zeros_like(weight)
+    for rate in (0.1, 0.075, 0.025):
+        gradient = ((weight @ x).softmax(0) - torch.tensor([1.0, 0.0]))[:, None] * x
+        velocity = 0.9 * velocity + gradient
+        weight = weight - rate * (gradient + 0.9 * velocity)
+    assert torch.allclose(module[1].weight.double(), weight, atol=1e-6)
