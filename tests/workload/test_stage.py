@@ -157,7 +157,7 @@ def test_images_of_another_size_than_the_recipes_are_refused(tmp_path: Path) -> 
     with pytest.raises(DataError) as caught:
         prepared(tmp_path, Code(dataset(train=numbered(0, 40, side=6))))
     assert caught.value.message == '"mine:data" returned images of 6×6, data.size is [4, 4]'
-    assert caught.value.hint == "set data.size = [6, 6] in the recipe"
+    assert caught.value.hint == "set data.size = [6, 6] in the recipe, the same for every split"
 
 
 def test_the_digits_are_prepared_at_the_recipes_size(tmp_path: Path) -> None:
