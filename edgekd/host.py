@@ -37,6 +37,12 @@ class Host(BaseModel):
         return self.architecture == "x86_64" and not {"avx512_vnni", "avx_vnni"} & self.instructions
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    # Not on macOS and Windows, where a process may use all.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def this() -> Host:
     """Return this machine."""
@@ -46,7 +52,7 @@ def this() -> Host:
     model = fields.get("model name") or f"{machine} CPU {fields.get('CPU part', '')}".strip()
     return Host(
         cpu=" ".join(model.split()),
-        cores=len(os.sched_getaffinity(0)),
+        cores=cores(),
         architecture=_ARCHITECTURES.get(machine, machine),
         instructions=frozenset(flags.split()),
         gpu=_gpu(),

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     # Data and training.
     "workload": {"errors", "recipe", "ref", "run", "store"},
     "models": {"errors", "recipe", "ref", "run", "store", "workload"},
-    "train": {"errors", "recipe", "run", "models", "workload"},
+    "train": {"errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "prune": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
-import os
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict
 
+from edgekd import host
 from edgekd.errors import RecipeError
 from edgekd.recipe import Compute
 
@@ -46,7 +46,7 @@ def resolve(config: Compute) -> Place:
     return Place(
         device=device,
         precision="bf16-mixed" if half else "32-true",
-        threads=config.threads or len(os.sched_getaffinity(0)),
+        threads=config.threads or host.cores(),
         strategy=config.strategy,
         capability=_capability(device),
     )

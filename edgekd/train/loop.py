@@ -66,7 +66,7 @@ def fit(module: nn.Module, loss: Loss, course: Course, fabric: Fabric, part: Pat
     if state.epoch:
         wrapped.load_state_dict(state.optimizer)
     for number in range(state.epoch, config.epochs):
-        clock = _Clock(course, number, run)
+        clock = _Clock(course, number, state.accuracies, run)
         mean = _epoch(model, wrapped, loss, course, number, clock, fabric)
         accuracy = _accuracy(model, course)
         state.losses.append(mean)
@@ -102,8 +102,9 @@ def _epoch(
         fabric.backward(value)
         optimizer.step()
         total += value.detach()
-        if clock.sign(index + 1, per_epoch) or index + 1 == per_epoch:
+        if clock.is_due() or index + 1 == per_epoch:
             _check_finite(total.item(), course.stage, step, rate, config.batch)
+            clock.sign(index + 1, per_epoch, total.item() / (index + 1))
     return total.item() / per_epoch
 
 
@@ -142,22 +143,23 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
 class _Clock:
     """Speed and time left, shown twice a second and once per epoch."""
 
-    def __init__(self, course: Course, number: int, run: Run) -> None:
+    def __init__(self, course: Course, number: int, accuracies: list[float], run: Run) -> None:
         self._course = course
         self._number = number
         self._run = run
         self._start = self._last = time.monotonic()
-        self._images = 0
+        self._accuracy = accuracies[-1] if accuracies else None
 
-    def sign(self, steps: int, per_epoch: int) -> bool:
-        """Show progress if the last sign is long ago; return whether it did."""
-        now = time.monotonic()
-        if now - self._last < _SECONDS_BETWEEN_SIGNS:
-            return False
-        self._last = now
-        self._images = steps * self._course.config.batch
-        self._show(steps / per_epoch, f"{self._images / (now - self._start):.0f} images/s")
-        return True
+    def is_due(self) -> bool:
+        """Return whether the last sign is long ago; asking costs no look at the device."""
+        return time.monotonic() - self._last >= _SECONDS_BETWEEN_SIGNS
+
+    def sign(self, steps: int, per_epoch: int, loss: float) -> None:
+        """Show progress within the epoch."""
+        self._last = time.monotonic()
+        speed = steps * self._course.config.batch / (self._last - self._start)
+        val = f"  val {100 * self._accuracy:.2f} %" if self._accuracy is not None else ""
+        self._show(steps / per_epoch, f"loss {loss:.4f}{val}  {speed:.0f} images/s")
 
     def epoch_done(self, loss: float, accuracy: float) -> None:
         """Say how the epoch went."""
