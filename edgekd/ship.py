@@ -49,8 +49,7 @@ def ship(
     """
     wanted = next(iter(logits))
     if wanted == _FLOAT:
-        asked = recipe.quantize is not None and target.precision != "float" and recipe.quantize.precision == "float"
-        return Shipped(_FLOAT, "as the recipe asks" if asked or recipe.quantize is None else "as the target asks")
+        return Shipped(_FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
     budget = recipe.budget.over(target.budget).max_accuracy_drop
     lost = _lost(logits[_FLOAT], logits[wanted], teacher, val_was_seen)
     lost_float = 0.0 if val_was_seen else store.metrics(teacher)["top1"] - store.metrics(logits[_FLOAT])["top1"]

@@ -42,7 +42,7 @@ def main() -> None:
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         start = time.perf_counter()
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
         if done.returncode not in (0, 3):
             sys.exit(done.stderr)
