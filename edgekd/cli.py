@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,6 +24,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 
 def main() -> NoReturn:
     """Run a command. Exit codes: 0 fine, 1 user's mistake, 2 wrong usage, 3 a budget missed, 130 stopped by Ctrl-C."""
+    # torch's own, about its own: nothing that a user of edgekd can act on.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
     try:
         app()
     except EdgekdError as error:
@@ -29,7 +33,7 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _fail(f"the disk is full: {error.filename or error.strerror}", "free some room; the same command goes on")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
             _fail(f"{error.filename}: {error.strerror}", "choose folders that you may write with --out and --store")
         raise
     sys.exit(0)
@@ -60,7 +64,9 @@ def build(
     from edgekd.report import text
 
     try:
-        with _Live(say, quiet=as_json) as run:
+        # A user's module may print.
+        aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        with aside, _Live(say, quiet=as_json) as run:
             if plan:
                 pipeline.plan(loaded, target, store, from_, run)
                 return
@@ -149,8 +155,9 @@ def _as_json(bundle: object) -> dict[str, object]:
 
 
 def _fail(message: str, hint: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    print(f"hint: {hint}", file=sys.stderr)
+    # A message may quote another library's, which may run over many lines.
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
     sys.exit(1)
 
 

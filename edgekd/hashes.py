@@ -48,10 +48,10 @@ class HashCache:
     def _file_digest(self, file: Path) -> str:
         stat = file.stat()
         name = str(file.absolute())
-        identity: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        identity: list[int | str] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         known = self._known.get(name)
-        if known is not None and known[:3] == identity:
-            return str(known[3])
+        if known is not None and known[:-1] == identity:
+            return str(known[-1])
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if time.time_ns() - stat.st_mtime_ns > _RACY_NS:
@@ -68,5 +68,7 @@ def _files(folder: Path) -> Iterator[Path]:
         # Cut off a link that leads back up; sorted, so that which of two names of a folder counts is always the same.
         folders[:] = [] if real in seen else sorted(each for each in folders if not each.startswith("."))
         if real not in seen:
-            yield from (Path(name) / file for file in files if not file.startswith("."))
+            found = (Path(name) / file for file in files if not file.startswith("."))
+            # A link that leads nowhere is no file to those who read the folder either.
+            yield from (file for file in found if file.is_file())
         seen.add(real)

@@ -75,7 +75,7 @@ def report_on(judged: Judged) -> Report:
         training=_training(judged),
         pruning={key: value for key, value in judged.networks.pruned.metrics.items() if recipe.prune},
         front={key: value for key, value in judged.graphs.candidates.metrics.items() if key.startswith("front")},
-        notes=tuple(_notes(judged)),
+        notes=(*_notes(judged), *_float_note(judged, ran)),
     )
 
 
@@ -106,6 +106,14 @@ def _training(judged: Judged) -> dict[str, Any]:
             kept = {key: artifact.metrics[key] for key in ("epoch", "kept", "val_accuracy")}
             found[name] = {**config.model_dump(mode="json"), **kept}
     return found
+
+
+def _float_note(judged: Judged, ran: dict[str, int]) -> list[str]:
+    left = operators.in_float(ran)
+    if judged.shipped.precision != "int8" or not left:
+        return []
+    named = ", ".join(f"{count} {name}" for name, count in left.items())
+    return [f"operators of the int8 graph that run in float here: {named}"]
 
 
 def _notes(judged: Judged) -> list[str]:

@@ -16,7 +16,7 @@ from edgekd import target as shipped_targets
 from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
 from edgekd.distill.stage import distill, recover, train_teacher
-from edgekd.errors import EdgekdError, ModelError, did_you_mean
+from edgekd.errors import EdgekdError, ModelError, TargetError, did_you_mean
 from edgekd.evaluate.stage import evaluate
 from edgekd.export.stage import export, simplify
 from edgekd.models.stage import initialise
@@ -26,10 +26,11 @@ from edgekd.project import Project, bare, distill_with_selection, open_project, 
 from edgekd.prune.stage import prune
 from edgekd.quantize.stage import quantize
 from edgekd.recipe import Distill, Recipe
+from edgekd.ref import Ref
 from edgekd.rehearse import rehearsal_of
 from edgekd.report.contents import Report
 from edgekd.run import Run
-from edgekd.runtime import Settings, exact_here
+from edgekd.runtime import Settings, check_provider, exact_here
 from edgekd.ship import Shipped, ship
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
@@ -138,7 +139,7 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
         return Networks(data, teacher, student, student, student)
     # The cut does not depend on how it is recovered from: another recovery does not cut again.
     settings = recipe.prune.model_copy(update={"recovery": Distill()})
-    pruned = store.run(prune, start=student.path, code=project.student, train=train, config=settings)
+    pruned = store.run(prune, start=student.path, code=project.student, train=train, config=settings, place=place)
     final = store.run(
         recover, start=pruned.path, code=project.student, teacher=teacher.path, teacher_code=project.teacher,
         train=train, val=val, config=distill_with_selection(recipe.prune.recovery, unseen), place=place,
@@ -175,8 +176,17 @@ def _request(
     """Check all that can be checked before any work."""
     from edgekd import recipe as recipes  # noqa: PLC0415 - the name is a parameter here
 
+    if store is not None and store.exists() and not store.is_dir():
+        raise EdgekdError(f"the store {store} is not a folder", "name a folder with --store")
+    if isinstance(targets, str):
+        targets = (targets,)
     loaded = recipe if isinstance(recipe, Recipe) else recipes.load(Path(recipe))
     found = tuple(target if isinstance(target, Target) else shipped_targets.load(target) for target in targets)
+    for target in found:
+        if sum(other.name == target.name for other in found) > 1:
+            raise TargetError(f'two targets are named "{target.name}"', "their bundles would overwrite each other")
+        if hosts.why_not(target.device, hosts.this()) is None:
+            check_provider(target.runtime.providers[0])
     where = store or loaded.folder / ".edgekd"
     return _Request(open_project(loaded, where), found, out or Path("dist"), where)
 
@@ -193,6 +203,8 @@ def _from(stage: str) -> frozenset[str]:
 
 
 def _prepare(store: Store, project: Project) -> Artifact:
+    if isinstance(project.source, Ref):
+        store.repeat("prepare", "a function may give other images each time")
     return store.run(
         prepare, source=project.source, val=project.val, config=project.recipe.data, calibration=project.samples
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ FILE_NAME = "edgekd.toml"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Pixels = tuple[float, float, float]
 Side = Annotated[int, Field(ge=1, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Scalar = bool | int | float | str
 
 
@@ -31,7 +33,7 @@ class Data(Table):
 
     source: str = "folder"
     """`folder` (train/<class>/*, test/<class>/*), `digits` (built in) or `module:function` that returns a Dataset."""
-    path: str = "."
+    path: str = "data"
     """The image folder, relative to the recipe."""
     size: Side | tuple[Side, Side] = 224
     """Height and width that every image is resized to (bilinear with antialias, stretched)."""
@@ -43,7 +45,7 @@ class Data(Table):
     """The order of the classes; empty: the folder names, sorted."""
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, and count them."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Data:
@@ -97,7 +99,7 @@ class Training(Table):
     """Mirror half of the images left to right."""
     select: Literal["auto", "best", "last"] = "auto"
     """Which epoch is kept. `auto`: the best on validation, or the last where given weights have seen those images."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Teacher(Model):
@@ -214,8 +216,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{file}: not a TOML file: {error}", "see the recipe in the README, key by key") from None
     except OSError as error:
         raise RecipeError(f"{file}: {error.strerror}", f"name an {FILE_NAME}, or a folder that holds one") from None
-    values.setdefault("name", file.resolve().parent.name)
+    values.setdefault("name", file_name(file.resolve().parent.name))
     return parse(values, str(file), file.resolve().parent, overrides)
+
+
+def file_name(words: str) -> str:
+    """Return words as a name that is safe in paths."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip("-.") or "edgekd"
 
 
 def digits(overrides: Sequence[str] = ()) -> Recipe:

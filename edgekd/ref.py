@@ -142,9 +142,21 @@ def _sources(module: str, folder: Path) -> dict[str, str]:
     if top == "edgekd":
         return _walk(module, _PACKAGE.parent)
     if _local(module, folder) is not None:
-        return _walk(module, folder)
+        return _walk(module, folder) | _installed(module, folder)
     distributions = importlib.metadata.packages_distributions().get(top, [])
     return {name: importlib.metadata.version(name) for name in distributions}
+
+
+def _installed(module: str, folder: Path) -> dict[str, str]:
+    """Return {distribution: version} of what a recipe's own modules import from elsewhere."""
+    tops: set[str] = set()
+    for name in _walk(module, folder):
+        file = _local(name, folder)
+        if file is not None:
+            tops |= {imported.partition(".")[0] for imported in _imports(ast.parse(file.read_bytes()), "")}
+    homes = importlib.metadata.packages_distributions()
+    names = {name for top in tops - set(sys.stdlib_module_names) for name in homes.get(top, [])}
+    return {name: importlib.metadata.version(name) for name in names if _local(name, folder) is None}
 
 
 def _walk(module: str, root: Path) -> dict[str, str]:

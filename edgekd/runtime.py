@@ -44,6 +44,16 @@ def exact_here(target: Target, host: Host, threads: int) -> Settings:
     return Settings(threads=threads, entries=entries)
 
 
+def check_provider(wanted: str) -> None:
+    """Raise TargetError where this onnxruntime was built without a provider."""
+    available = ort.get_available_providers()
+    if wanted not in available:
+        raise TargetError(
+            f"this onnxruntime has no {wanted} (it has {', '.join(available)})",
+            "install the build of onnxruntime that has it; for CUDA: pip install 'edgekd[gpu]'",
+        )
+
+
 def open_session(model: Path, settings: Settings, optimized: Path | None = None) -> Any:
     """Return an onnxruntime session on the asked provider; `optimized` receives the graph that really runs.
 
@@ -51,12 +61,7 @@ def open_session(model: Path, settings: Settings, optimized: Path | None = None)
     where the file is no model.
     """
     wanted = settings.providers[0]
-    if wanted not in ort.get_available_providers():
-        available = ", ".join(ort.get_available_providers())
-        raise TargetError(
-            f"this onnxruntime has no {wanted} (it has {available})",
-            "install the build that has it: pip install 'edgekd[gpu]' for CUDA",
-        )
+    check_provider(wanted)
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1

@@ -18,6 +18,7 @@ from edgekd.store import Artifact, Store
 from edgekd.target import Target
 
 _FLOAT = "float.onnx"
+_COLLAPSE = 0.10
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def ship(
     budget = recipe.budget.over(target.budget).max_accuracy_drop
     lost = _lost(logits[_FLOAT], logits[wanted], teacher, val_was_seen)
     lost_float = 0.0 if val_was_seen else store.metrics(teacher)["top1"] - store.metrics(logits[_FLOAT])["top1"]
-    if budget is not None and lost > budget >= lost_float:
+    # Without a budget a net that lost its mind is still not handed on.
+    budget = budget if budget is not None else max(_COLLAPSE, lost_float)
+    if lost > budget >= lost_float:
         return Shipped(_FLOAT, f"{wanted.removesuffix('.onnx')} loses {100 * lost:.2f} points on validation")
     here = hosts.this()
     why_not = hosts.why_not(target.device, here)

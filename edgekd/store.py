@@ -81,11 +81,16 @@ class Store:
         self._fresh = fresh
         self._plan = plan
         self._done: set[str] = set()
+        self._repeated: dict[str, str] = {}
         if not plan:
             folder.mkdir(parents=True, exist_ok=True)
             # A store copied into a repository by mistake is large and of no use there.
             (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         self._hashes = HashCache(folder / "hashes.json")
+
+    def repeat(self, stage: str, reason: str) -> None:
+        """Run this stage once in any case: its inputs cannot all be hashed. Equal output keeps later stages cached."""
+        self._repeated[stage] = reason
 
     def run(self, stage: Stage[P], *args: P.args, **kwargs: P.kwargs) -> Artifact:
         """Return the stage's artifact, running it if its inputs are new. Arguments are given by name."""
@@ -98,10 +103,12 @@ class Store:
         identity = self._identity(stage, kwargs)
         key = hashlib.sha256(_canonical(identity)).hexdigest()[:32]
         folder = self.folder / f"{stage.name}-{key}"
-        forced = stage.name in self._fresh and folder.name not in self._done
+        repeated = stage.name in self._repeated and not (self._plan and folder.exists())
+        forced = (stage.name in self._fresh or repeated) and folder.name not in self._done
         if not forced and (folder / "record.json").exists():
             return self._found(stage, folder)
-        reason = "asked for by --from" if forced else self._why(stage.name, identity)
+        forced_by = self._repeated.get(stage.name, "asked for by --from")
+        reason = forced_by if forced else self._why(stage.name, identity)
         self._run.say(f"{stage.name} {'would run' if self._plan else 'runs'}: {reason}")
         if self._plan:
             return self._miss(stage, key)
@@ -166,14 +173,15 @@ class Store:
             if not stage.resumes or not any(part.iterdir()):
                 shutil.rmtree(part)
             raise
-        for other in part.iterdir():
-            if other != out:
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
         record = {**identity, "metrics": metrics}
         _write(part / "record.json", json.dumps(record, indent=1, sort_keys=True))
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
+        # Only now: a kill before the rename must find the checkpoint again.
+        for other in folder.iterdir():
+            if other.name not in (stage.writes, "record.json"):
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
 
     def _lock(self, name: str) -> FileLock:
         locks = self.folder / "locks"

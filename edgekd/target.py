@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekd.errors import TargetError, did_you_mean
-from edgekd.recipe import Budget
+from edgekd.recipe import Budget, file_name
 from edgekd.strict import explain
 
 
@@ -37,9 +37,9 @@ class Runtime(Table):
     threads: Annotated[int, Field(ge=1)] = 1
     session: dict[str, str] = {}
     """onnxruntime session configuration entries."""
-    opset: Annotated[int, Field(ge=13)] = 18
-    """The newest ONNX opset that the device's onnxruntime takes."""
-    ir: Annotated[int, Field(ge=7)] = 10
+    opset: Annotated[int, Field(ge=18)] = 18
+    """The newest ONNX opset that the device's onnxruntime takes; torch's exporter writes none below 18."""
+    ir: Annotated[int, Field(ge=8)] = 10
     """The newest ONNX IR version that it takes."""
 
 
@@ -107,7 +107,7 @@ def _read(file: Path) -> Target:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(f"{file.name}: not a TOML file: {error}", "see targets/cpu.toml for one that is") from None
-    values.setdefault("name", file.stem)
+    values.setdefault("name", file_name(file.stem))
     try:
         return Target.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:

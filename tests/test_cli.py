@@ -16,6 +16,7 @@ from PIL import Image
 
 from edgekd import cli
 from edgekd import project as projects
+from edgekd import target as targets
 from edgekd.workload import arrays
 
 Edgekd = Callable[..., tuple[int, str, str]]
@@ -272,3 +273,43 @@ def test_without_a_recipe_the_digits_are_planned_and_said_so(
     assert out.splitlines()[0] == "no recipe given and no edgekd.toml here: building the built-in digits example"
     assert "prepare would run: not run before" in out
     assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_is_a_file(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "file").write_text("", encoding="utf-8")
+    says(edgekd("build", "--store", "file"), "the store file is not a folder", "--store")
+
+
+def test_a_provider_that_this_onnxruntime_lacks_is_said_before_any_work(edgekd: Edgekd, recipe: Path) -> None:
+    text = (targets.folder() / f"{'cpu' if cli_host() == 'x86_64' else 'arm64'}.toml").read_text(encoding="utf-8")
+    (recipe / "mine.toml").write_text(text.replace("CPUExecutionProvider", "NoSuchExecutionProvider"), encoding="utf-8")
+    says(edgekd("build", "--target", "mine.toml"), "has no NoSuchExecutionProvider", "onnxruntime")
+    wrote_nothing(recipe)
+
+
+def test_two_targets_of_one_name(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "arm64.toml").write_text((targets.folder() / "arm64.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    says(edgekd("build", "--target", "arm64", "--target", "arm64.toml"), 'two targets are named "arm64"', "overwrite")
+
+
+def test_a_message_of_many_lines_is_one_line(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "loud.py").write_text("raise ValueError('a\\nb\\nc')", encoding="utf-8")
+    says(edgekd("build", "--set", "teacher.model=loud:net"), "ValueError: a b c", "code")
+
+
+def test_a_data_function_that_raises_is_named(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "mydata.py").write_text("def load():\n    raise KeyError('gone')\n", encoding="utf-8")
+    says(edgekd("build", "--set", "data.source=mydata:load"), "raised KeyError: 'gone'", "data function")
+
+
+def test_a_dangling_link_in_the_data_is_no_stack_trace(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "images/train/nut/9.png").symlink_to("nowhere.png")
+    says(edgekd("build", "--set", "teacher.args.classes=4"), "has 4 classes, the data has 3", "data.labels")
+
+
+def test_json_is_alone_on_stdout(edgekd: Edgekd, recipe: Path) -> None:
+    source = (recipe / "toy_models.py").read_text(encoding="utf-8")
+    (recipe / "toy_models.py").write_text(f"print('hello from the user')\n{source}", encoding="utf-8")
+    code, out, _ = edgekd("build", "--target", "arm64", "--json", "--set", "teacher.min_teacher=0.0")
+    assert code == 0
+    assert [bundle["report"]["target"] for bundle in json.loads(out)["bundles"]] == ["arm64"]

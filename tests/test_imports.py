@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "quantize": {"errors", "run", "store", "target", "front", "runtime", "workload"},
     "evaluate": {"run", "store", "runtime", "workload"},
     # What is measured, shipped and told.
-    "bench": {"host", "recipe", "runtime"},
+    "bench": {"errors", "host", "recipe", "runtime"},
     "report": {"bench"},
     "bundle": {"errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "ship": {"recipe", "target", "host", "store", "runtime", "bench", "evaluate"},
     "outcome": {"products", "project", "ship", "budget", "host", "target", "store", "runtime", "operators"}
     | {"bench", "evaluate", "report"},
-    "pipeline": {"errors", "recipe", "run", "target", "host", "store", "runtime"}
+    "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
     | {"products", "project", "rehearse", "ship", "outcome"}
     | {"workload", "models", "train", "bundle", "report"}
     | STAGES,

@@ -107,3 +107,14 @@ def test_speed_on_another_machine_is_said_not_to_be_judged(tmp_path: Path) -> No
     shipped = picked(tmp_path, elsewhere(), recipes.digits(), (0, 0, 0))
     assert shipped.precision == "int8"
     assert "its speed is not judged here" in shipped.reason
+
+
+def test_without_a_budget_an_int8_that_collapsed_is_not_shipped(tmp_path: Path) -> None:
+    assert picked(tmp_path, elsewhere(), Recipe.model_validate(plain()), (0, 0, 30)).precision == "float"
+    assert picked(tmp_path, elsewhere(), Recipe.model_validate(plain()), (0, 0, 5)).precision == "int8"
+
+
+def plain() -> dict[str, object]:
+    """A recipe without any budget."""
+    recipe = recipes.digits()
+    return {**{name: getattr(recipe, name) for name in Recipe.model_fields if name != "budget"}}

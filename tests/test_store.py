@@ -378,3 +378,25 @@ def test_a_stage_that_fails_leaves_only_what_a_training_goes_on_from(tmp_path: P
     with pytest.raises(ValueError):
         Store(tmp_path).run(failing)
     assert [path.name for part in parts(tmp_path) for path in part.iterdir()] == (["checkpoint"] if resumes else [])
+
+
+def test_a_repeated_stage_runs_once_more_and_equal_bytes_keep_the_later_ones(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    @stage(writes="out", version=1)
+    def first(out: Path, run: Run) -> dict[str, Any]:
+        runs.append("first")
+        out.write_text("same", encoding="utf-8")
+        return {}
+
+    @stage(writes="out", version=1)
+    def second(out: Path, run: Run, source: Path) -> dict[str, Any]:
+        runs.append("second")
+        out.write_text("later", encoding="utf-8")
+        return {}
+
+    for _ in range(2):
+        store = Store(tmp_path)
+        store.repeat("first", "it may differ")
+        store.run(second, source=store.run(first).path)
+    assert runs == ["first", "second", "first"]

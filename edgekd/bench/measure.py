@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from edgekd import host, runtime
 from edgekd.bench import runner, statistics
 from edgekd.bench.statistics import Latency, Quantile
+from edgekd.errors import ModelError
 from edgekd.recipe import Bench
 from edgekd.runtime import Settings
 
@@ -43,7 +44,14 @@ def measure(models: Mapping[str, Path], settings: Settings, config: Bench) -> Me
         providers=list(settings.providers),
         entries=settings.entries,
     )
-    times = dict(zip(models, runner.time_sessions(sessions, spec), strict=True))
+    try:
+        times = dict(zip(models, runner.time_sessions(sessions, spec), strict=True))
+    except Exception as error:
+        # onnxruntime's exceptions share no base class but this one.
+        raise ModelError(
+            f"{', '.join(models)} does not run on random pixels: {str(error).splitlines()[0]}",
+            "bench feeds uint8 or float images, every dynamic dimension 1",
+        ) from None
     first = times[next(iter(models))]
     return Measured(
         machine=host.this().name,

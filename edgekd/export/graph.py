@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
@@ -14,13 +17,31 @@ def strip(model: ModelProto) -> None:
     del model.metadata_props[:]
     model.doc_string = ""
     model.producer_name, model.producer_version = "edgekd", ""
-    graph = model.graph
-    graph.name = "edgekd"
-    graph.doc_string = ""
-    del graph.metadata_props[:]
-    for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        item.doc_string = ""
-        del item.metadata_props[:]
+    model.graph.name = "edgekd"
+    for function in model.functions:
+        _strip_items(function, function.node)
+    _strip_graph(model.graph)
+
+
+def _strip_graph(graph: GraphProto) -> None:
+    _strip_items(graph, graph.node)
+    for item in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        _strip_one(item)
+
+
+def _strip_items(holder: Any, nodes: Iterable[NodeProto]) -> None:
+    _strip_one(holder)
+    for node in nodes:
+        _strip_one(node)
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            if attribute.HasField("g"):
+                _strip_graph(attribute.g)
+
+
+def _strip_one(item: Any) -> None:
+    item.doc_string = ""
+    del item.metadata_props[:]
 
 
 def name_batch(model: ModelProto) -> None:

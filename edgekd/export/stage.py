@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,12 @@ def export(out: Path, run: Run, start: Path, code: Ref, samples: Path, opset: in
     images = arrays.sample(arrays.load(samples), _PARITY_IMAGES).images
     model = _to_onnx(exported, images, opset)
     clean.strip(model)
+    written = max(each.version for each in model.opset_import if each.domain in ("", "ai.onnx"))
+    if written > opset:
+        raise ModelError(
+            f'"{exported.plan.model}" cannot be written in opset {opset}: torch gave {written}',
+            "raise runtime.opset in the target file, if the device's onnxruntime takes it",
+        )
     pooled = clean.pool_globally(model)
     clean.name_batch(model)
     front.put_on(model, exported.plan.normalisation)
@@ -139,5 +146,6 @@ def _simplify(graph: Path, simplified: Path) -> str:
         return f"onnxsim crashed with signal {-done.returncode}"
     if done.returncode or not simplified.exists():
         last = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        return f"onnxsim failed: {last[-1].strip() if last else 'no message'}"
+        # Its message may hold paths, and ends in the report.
+        return f"onnxsim failed: {re.sub(r'[^ ]*/[^ ]*', '…', last[-1].strip()) if last else 'no message'}"
     return ""

@@ -56,8 +56,10 @@ def build(plan: Plan, code: Ref) -> Network:
     """Make the plan's module, untrained. Raises ModelError where the callable does not give such a module."""
     try:
         module = code.load()(**plan.args)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f'"{plan.model}" cannot be called: {error}', "check its args in the recipe") from None
+    except Exception as error:
+        # The user's own code: it may raise anything.
+        reason = f"{type(error).__name__}: {error}"
+        raise ModelError(f'"{plan.model}" cannot be called: {reason}', "check its args in the recipe") from None
     if not isinstance(module, nn.Module):
         raise ModelError(f'"{plan.model}" gave a {type(module).__name__}', "it must give a torch.nn.Module")
     for path, width in plan.widths.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -41,15 +42,21 @@ def count_parameters(module: nn.Module) -> int:
 def _check_outputs(made: Network, classes: int, shape: tuple[int, int]) -> None:
     """Run one image. Raises ModelError unless it gives [1, classes]."""
     name = made.plan.model
-    made.module.eval()
+    # A copy: a run in training mode moves BatchNorm's statistics.
+    module = copy.deepcopy(made.module)
     try:
-        with torch.inference_mode():
-            logits = made.module(torch.zeros(1, 3, *shape))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        with torch.no_grad():
+            trained = module.train()(torch.zeros(2, 3, *shape))
+            logits = module.eval()(torch.zeros(1, 3, *shape))
+    except Exception as error:
+        # The user's own code: it may raise anything.
         raise ModelError(
-            f'"{name}" does not run on a {shape[0]}×{shape[1]} RGB image: {reason}', "check data.size and args"
+            f'"{name}" does not run on {shape[0]}×{shape[1]} RGB images: {error}', "check data.size and args"
         ) from None
+    if not isinstance(trained, Tensor):
+        raise ModelError(
+            f'"{name}" gives a {type(trained).__name__} in training mode', "switch its auxiliary heads off in args"
+        )
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f'"{name}" gives {found}', f"a classifier gives logits [N, {classes}]")

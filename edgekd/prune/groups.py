@@ -89,6 +89,9 @@ class Dependencies:
             layer = layers[member.layer]
             if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer):
                 return True
+            known = isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+            if not known and any(True for _ in layer.parameters()):
+                return True  # a layer whose channels the plan cannot narrow
             if member.side == "out" and member.layer in kept:
                 return True
         return False

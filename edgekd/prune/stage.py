@@ -19,6 +19,7 @@ from edgekd.recipe import Prune
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
+from edgekd.train.device import Place
 from edgekd.workload import arrays
 
 _BATCHNORM_IMAGES = 2048
@@ -26,8 +27,10 @@ _BATCH = 256
 
 
 @stage(writes="network", version=1, tools=("torch", "torch-pruning", "safetensors"))
-def prune(out: Path, run: Run, start: Path, code: Ref, train: Path, config: Prune) -> Metrics:
+def prune(out: Path, run: Run, start: Path, code: Ref, train: Path, config: Prune, place: Place) -> Metrics:
     """Write the narrower network. Raises ModelError when the budget cannot be reached or nothing can be followed."""
+    # The order of float sums depends on it, and so do the new statistics.
+    torch.set_num_threads(place.threads)
     whole = network.load(start, code)
     images = torch.from_numpy(arrays.sample(arrays.load(train), _BATCHNORM_IMAGES).images).permute(0, 3, 1, 2)
     shape = (int(images.shape[2]), int(images.shape[3]))
@@ -92,6 +95,8 @@ def _width(layer: nn.Module) -> Width | None:
 @torch.no_grad()
 def _estimate_batchnorm(narrow: Network, images: torch.Tensor) -> None:
     """Average the statistics over training images: those of the uncut net are wrong for the cut one."""
+    # All but the norms: dropout and the like draw at random.
+    narrow.module.eval()
     norms = [layer for layer in narrow.module.modules() if isinstance(layer, nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
@@ -99,8 +104,9 @@ def _estimate_batchnorm(narrow: Network, images: torch.Tensor) -> None:
         # None: the plain average over all batches instead of a moving one.
         layer.momentum = None
         layer.train()
-    for start in range(0, len(images), _BATCH):
-        narrow.module(normalise(images[start : start + _BATCH], narrow.plan.normalisation))
+    # Equal parts: each weighs the same in the plain average, and none is a single image.
+    for part in torch.tensor_split(images, -(-len(images) // _BATCH)):
+        narrow.module(normalise(part, narrow.plan.normalisation))
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
     narrow.module.eval()

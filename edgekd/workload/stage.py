@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from edgekd.errors import DataError
+from edgekd.errors import DataError, EdgekdError
 from edgekd.recipe import Data
 from edgekd.ref import Ref
 from edgekd.run import Run
@@ -61,7 +61,13 @@ def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) ->
         return folder.read(source, val, config, run)
     if isinstance(source, str):
         return digits(config.shape)
-    data = source.load()()
+    try:
+        data = source.load()()
+    except EdgekdError:
+        raise
+    except Exception as error:
+        # The user's own code: it may raise anything.
+        raise DataError(f'"{source.spec}" raised {type(error).__name__}: {error}', "mend the data function") from None
     if not isinstance(data, Dataset):
         raise DataError(
             f'"{source.spec}" returned a {type(data).__name__}', "it must return an edgekd.Dataset (see the README)"

@@ -66,7 +66,7 @@ def test_given_weights_and_normalisation_are_taken(tmp_path: Path) -> None:
 def test_network_that_takes_no_rgb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "grey.py").write_text("from torch import nn\ndef net():\n    return nn.Conv2d(1, 4, 3)\n")
     code = ref.resolve("grey:net", tmp_path)
-    with pytest.raises(ModelError, match="does not run on a 16×16 RGB image"):
+    with pytest.raises(ModelError, match="does not run on 16×16 RGB images"):
         initialise.function(tmp_path / "net", Run(), code, None, Model(model="grey:net"), 4, (16, 16), 0)
 
 

@@ -16,13 +16,15 @@ from edgekd.models import network
 from edgekd.models.network import Network, Plan
 from edgekd.prune import macs
 from edgekd.prune.stage import prune
-from edgekd.recipe import Prune
+from edgekd.recipe import Compute, Prune
 from edgekd.ref import Ref
 from edgekd.run import Run
+from edgekd.train.device import resolve
 from edgekd.workload import arrays
 from edgekd.workload.dataset import Split
 
 SHAPE = (16, 16)
+PLACE = resolve(Compute())
 NETS = """
 from torch import nn
 
@@ -71,6 +73,7 @@ def pruned(folder: Path, spec: str, keep: float = 0.6, block: int = 4, **config:
             code=code_of(spec, folder),
             train=folder / "train",
             config=Prune(keep_macs=keep, block=block, **config),
+            place=PLACE,
         )
     )
 
@@ -130,6 +133,7 @@ def test_a_pruned_network_can_be_pruned_again(folder: Path) -> None:
         code_of(spec, folder),
         folder / "train",
         Prune(keep_macs=0.7, block=4),
+        PLACE,
     )
     assert second["macs_before"] == first["macs"]
     assert second["macs"] <= 0.7 * first["macs"]
@@ -158,3 +162,25 @@ def test_batchnorm_statistics_are_those_of_the_training_images(folder: Path) -> 
     assert torch.allclose(norm.running_mean, values.mean(1), atol=1e-5)
     assert torch.allclose(norm.running_var, values.var(1), rtol=1e-4)
     assert norm.momentum == 0.1
+
+
+def test_dropout_leaves_the_new_statistics_alone(folder: Path) -> None:
+    """With another state of the random generator the bytes are the same."""
+    (folder / "drop.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 16, 3), nn.Dropout(0.5), "
+        "nn.Conv2d(16, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n",
+        encoding="utf-8",
+    )
+    pruned(folder, "drop:net")
+    first = (folder / "narrow" / network.WEIGHTS).read_bytes()
+    torch.rand(7)
+    prune.function(
+        folder / "later",
+        Run(),
+        folder / "whole",
+        code_of("drop:net", folder),
+        folder / "train",
+        Prune(keep_macs=0.6, block=4),
+        PLACE,
+    )
+    assert (folder / "later" / network.WEIGHTS).read_bytes() == first
