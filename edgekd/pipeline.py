@@ -205,9 +205,9 @@ def _from(stage: str) -> frozenset[str]:
 def _prepare(store: Store, project: Project) -> Artifact:
     if isinstance(project.source, Ref):
         store.repeat("prepare", "a function may give other images each time")
-    return store.run(
-        prepare, source=project.source, val=project.val, config=project.recipe.data, calibration=project.samples
-    )
+    # Where the images lie is not what they are: their content is hashed.
+    config = project.recipe.data.model_copy(update={"path": "", "val": ""})
+    return store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
 
 
 def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None:
