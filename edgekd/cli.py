@@ -195,11 +195,11 @@ class _Live:
         def show(progress: Progress) -> None:
             bar.update(task, completed=progress.done, total=progress.total, stage=progress.stage, note=progress.note)
             if progress.milestone:
-                bar.console.print(f"{progress.stage}: {progress.note}", highlight=False, style="dim")
+                bar.console.print(f"{progress.stage}: {progress.note}", highlight=False, style="dim", soft_wrap=True)
 
         def say(line: str) -> None:
-            bar.reset(task, total=None, stage="", note="")
-            bar.console.print(line, highlight=False, markup=False)
+            bar.reset(task, total=None, stage=line.partition(":")[0].removesuffix(" runs"), note="")
+            bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         return Run(say=say, show=show)
 
