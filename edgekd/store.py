@@ -263,6 +263,8 @@ def _differences(old: Metrics, new: Metrics) -> list[str]:
         # As JSON, where 1, 1.0 and true differ as they do in the key.
         if json.dumps(before) == json.dumps(after):
             continue
+        if {before, after} == {None, "nothing"}:
+            continue  # a table on the other side, whose keys are named one by one
         name = key.removesuffix(".sha256").removeprefix("config.")
         is_content = key.endswith(".sha256") or ".sources." in key
         lines.append(f"{name} changed" if is_content else f"{name} {before} -> {after}")

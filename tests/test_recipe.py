@@ -215,7 +215,7 @@ def test_the_built_in_example_has_every_stage() -> None:
     recipe = digits()
     assert (recipe.name, recipe.data.source, recipe.folder) == ("digits", "digits", Path.cwd())
     assert all((recipe.student, recipe.distill, recipe.prune, recipe.quantize))
-    assert (recipe.budget.min_accuracy, recipe.budget.max_size_kb) == (0.96, 120)
+    assert (recipe.budget.min_accuracy, recipe.budget.max_size_kb) == (0.96, 150)
 
 
 def test_the_built_in_example_takes_overrides() -> None:

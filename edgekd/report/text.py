@@ -51,4 +51,5 @@ def _latency_row(row: LatencyRow) -> str:
 def _budget(verdict: Verdict, report: Report) -> str:
     got = "not measured" if verdict.got is None else f"{verdict.got:.4g}"
     line = f"budget {verdict.state}: {verdict.budget} asked {verdict.asked:.4g}, got {got}"
-    return f"{line}; {report.costliest}" if verdict.state == "missed" else line
+    is_accuracy = "accuracy" in verdict.budget
+    return f"{line}; {report.costliest}" if verdict.state == "missed" and is_accuracy else line
