@@ -63,13 +63,16 @@ def build(
     from edgekd import pipeline
     from edgekd.report import text
 
+    if plan:
+        planned: list[str] = []
+        pipeline.plan(loaded, target, store, from_, Run(say=planned.append if as_json else say))
+        if as_json:
+            print(json.dumps({"plan": planned}))
+        return
     try:
         # A user's module may print.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside, _Live(say, quiet=as_json) as run:
-            if plan:
-                pipeline.plan(loaded, target, store, from_, run)
-                return
             built = pipeline.build(loaded, target, out, store, from_, run)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last epoch", file=sys.stderr)

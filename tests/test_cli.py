@@ -313,3 +313,9 @@ def test_json_is_alone_on_stdout(edgekd: Edgekd, recipe: Path) -> None:
     code, out, _ = edgekd("build", "--target", "arm64", "--json", "--set", "teacher.min_teacher=0.0")
     assert code == 0
     assert [bundle["report"]["target"] for bundle in json.loads(out)["bundles"]] == ["arm64"]
+
+
+def test_a_plan_as_json_is_one_object(edgekd: Edgekd, recipe: Path) -> None:
+    code, out, _ = edgekd("build", "--plan", "--json")
+    assert code == 0
+    assert json.loads(out)["plan"][0] == "prepare would run: not run before"
