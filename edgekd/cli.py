@@ -78,7 +78,8 @@ def build(
         print("stopped; the same command goes on from the last epoch", file=sys.stderr)
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps({"bundles": [_as_json(bundle) for bundle in built.bundles]}))
+        rows = [{"folder": str(each.folder), "report": each.report.model_dump(mode="json")} for each in built.bundles]
+        print(json.dumps({"bundles": rows}))
     for bundle in built.bundles if not as_json else ():
         for line in ["", *text.lines(bundle.report), "", f"wrote {bundle.folder}/"]:
             say(line)
@@ -148,13 +149,6 @@ def targets(
 
 def _model_file(path: Path) -> Path:
     return path / "model.onnx" if path.is_dir() else path
-
-
-def _as_json(bundle: object) -> dict[str, object]:
-    from edgekd.pipeline import Built
-
-    assert isinstance(bundle, Built)
-    return {"folder": str(bundle.folder), "report": bundle.report.model_dump(mode="json")}
 
 
 def _fail(message: str, hint: str) -> NoReturn:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from edgekd import constants
 from edgekd.errors import ModelError
 from edgekd.workload.normalisation import Normalisation
 
@@ -132,7 +133,7 @@ class _Front:
 def _find(model: ModelProto) -> _Front | None:
     """Follow the pixels through Transpose, Cast, Sub and Mul by constants; None where no Cast is met."""
     values = {
-        value.name: numpy_helper.to_array(value) for value in model.graph.initializer if value.name[:6] == _PREFIX
+        value.name: numpy_helper.to_array(value) for value in model.graph.initializer if value.name.startswith(_PREFIX)
     }
     nodes: list[NodeProto] = []
     name, mean, factor = IMAGE, np.zeros(3), np.ones(3)
@@ -172,10 +173,7 @@ def _take_off(model: ModelProto, found: _Front) -> None:
     body = [node for node in graph.node if node.name not in front]
     del graph.node[:]
     graph.node.extend(body)
-    used = {name for node in body for name in node.input}
-    kept = [value for value in graph.initializer if value.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    constants.drop_unread(graph)
     stale = [value for value in graph.value_info if not value.name.startswith(_PREFIX)]
     del graph.value_info[:]
     graph.value_info.extend(stale)

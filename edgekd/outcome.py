@@ -14,6 +14,7 @@ from edgekd.budget import Reached, costliest, judge
 from edgekd.evaluate.stage import agree
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project
+from edgekd.quantize.stage import FLOAT
 from edgekd.report.contents import Measured, Report, StageRow, Verdict
 from edgekd.report.latency import as_report
 from edgekd.runtime import Settings, exact_here, settings_of
@@ -87,7 +88,7 @@ def _measure(judged: Judged, on_target: bool) -> Measured:
     """Time the teacher's float graph, the float parent and what is shipped, in one interleaved run."""
     runtime = judged.target.runtime
     settings = settings_of(runtime) if on_target else Settings(threads=runtime.threads)
-    models = {"teacher": judged.graphs.teacher.path, "float": judged.graphs.candidates.path / "float.onnx"}
+    models = {"teacher": judged.graphs.teacher.path, "float": judged.graphs.candidates.path / FLOAT}
     if judged.shipped.precision != "float":
         models[judged.shipped.precision] = judged.graphs.candidates.path / judged.shipped.file
     run = bench.measure(models, settings, judged.project.recipe.bench)

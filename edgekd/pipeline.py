@@ -22,7 +22,7 @@ from edgekd.export.stage import export, simplify
 from edgekd.models.stage import initialise
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks
-from edgekd.project import Project, bare, distill_with_selection, open_project, with_selection
+from edgekd.project import Project, bare, open_project, with_selection
 from edgekd.prune.stage import prune
 from edgekd.quantize.stage import quantize
 from edgekd.recipe import Distill, Recipe
@@ -133,7 +133,7 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
     if recipe.distill is not None:
         student = store.run(
             distill, start=student.path, code=project.student, teacher=teacher.path, teacher_code=project.teacher,
-            train=train, val=val, config=distill_with_selection(recipe.distill, unseen), place=place,
+            train=train, val=val, config=with_selection(recipe.distill, unseen), place=place,
         )  # fmt: skip
     if recipe.prune is None:
         return Networks(data, teacher, student, student, student)
@@ -142,7 +142,7 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
     pruned = store.run(prune, start=student.path, code=project.student, train=train, config=settings, place=place)
     final = store.run(
         recover, start=pruned.path, code=project.student, teacher=teacher.path, teacher_code=project.teacher,
-        train=train, val=val, config=distill_with_selection(recipe.prune.recovery, unseen), place=place,
+        train=train, val=val, config=with_selection(recipe.prune.recovery, unseen), place=place,
     )  # fmt: skip
     return Networks(data, teacher, student, pruned, final)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edgekd.errors import DataError, EdgekdError, ModelError
-from edgekd.recipe import Distill, Model, Recipe, Training
+from edgekd.recipe import Model, Recipe, Training
 from edgekd.ref import Ref, resolve
 from edgekd.workload import folder
 
+T = TypeVar("T", bound=Training)
 _ROOM_BYTES = 500_000_000
 _PREPARED_COPIES = 3
 
@@ -79,18 +81,11 @@ def bare(model: Model) -> Model:
     return Model(model=model.model, args=model.args, mean=model.mean, std=model.std)
 
 
-def with_selection(config: Training, val_is_unseen: bool) -> Training:
+def with_selection(config: T, val_is_unseen: bool) -> T:
     """Resolve `select = "auto"`: the best epoch on validation, or the last where those images were seen before."""
     if config.select != "auto":
         return config
     return config.model_copy(update={"select": "best" if val_is_unseen else "last"})
-
-
-def distill_with_selection(config: Distill, val_is_unseen: bool) -> Distill:
-    """As `with_selection`, for a distillation."""
-    chosen = with_selection(config, val_is_unseen)
-    assert isinstance(chosen, Distill)
-    return chosen
 
 
 def _weights(model: Model, base: Path) -> Path | None:

@@ -8,7 +8,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -142,15 +142,16 @@ def _sources(module: str, folder: Path) -> dict[str, str]:
     if top == "edgekd":
         return _walk(module, _PACKAGE.parent)
     if _local(module, folder) is not None:
-        return _walk(module, folder) | _installed(module, folder)
+        own = _walk(module, folder)
+        return own | _installed(own, folder)
     distributions = importlib.metadata.packages_distributions().get(top, [])
     return {name: importlib.metadata.version(name) for name in distributions}
 
 
-def _installed(module: str, folder: Path) -> dict[str, str]:
+def _installed(own: Iterable[str], folder: Path) -> dict[str, str]:
     """Return {distribution: version} of what a recipe's own modules import from elsewhere."""
     tops: set[str] = set()
-    for name in _walk(module, folder):
+    for name in own:
         file = _local(name, folder)
         if file is not None:
             tops |= {imported.partition(".")[0] for imported in _imports(ast.parse(file.read_bytes()), "")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ import onnxruntime as ort
 from edgekd import host as hosts
 from edgekd.bench.measure import measure
 from edgekd.evaluate.stage import agree
+from edgekd.quantize.stage import FLOAT
 from edgekd.recipe import Recipe
 from edgekd.runtime import settings_of
 from edgekd.store import Artifact, Store
 from edgekd.target import Target
 
-_FLOAT = "float.onnx"
 _COLLAPSE = 0.10
 
 
@@ -49,15 +48,15 @@ def ship(
     there means nothing; then what may be lost is disagreement with the float parent.
     """
     wanted = next(iter(logits))
-    if wanted == _FLOAT:
-        return Shipped(_FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
+    if wanted == FLOAT:
+        return Shipped(FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
     budget = recipe.budget.over(target.budget).max_accuracy_drop
-    lost = _lost(logits[_FLOAT], logits[wanted], teacher, val_was_seen)
-    lost_float = 0.0 if val_was_seen else store.metrics(teacher)["top1"] - store.metrics(logits[_FLOAT])["top1"]
+    lost = _lost(logits[FLOAT], logits[wanted], teacher, val_was_seen)
+    lost_float = 0.0 if val_was_seen else store.metrics(teacher)["top1"] - store.metrics(logits[FLOAT])["top1"]
     # Without a budget a net that lost its mind is still not handed on.
     budget = budget if budget is not None else max(_COLLAPSE, lost_float)
     if lost > budget >= lost_float:
-        return Shipped(_FLOAT, f"{wanted.removesuffix('.onnx')} loses {100 * lost:.2f} points on validation")
+        return Shipped(FLOAT, f"{wanted.removesuffix('.onnx')} loses {100 * lost:.2f} points on validation")
     here = hosts.this()
     why_not = hosts.why_not(target.device, here)
     if why_not is not None:
@@ -65,21 +64,21 @@ def ship(
 
     def faster() -> str:
         run = measure(
-            {"float": candidates / _FLOAT, "wanted": candidates / wanted}, settings_of(target.runtime), recipe.bench
+            {"float": candidates / FLOAT, "wanted": candidates / wanted}, settings_of(target.runtime), recipe.bench
         )
-        return json.dumps({"faster": run.faster["wanted"].value})
+        return repr(run.faster["wanted"].value)
 
     question = {
-        "float": store.digest(candidates / _FLOAT),
+        "float": store.digest(candidates / FLOAT),
         "wanted": store.digest(candidates / wanted),
         "runtime": target.runtime.model_dump(mode="json"),
         "machine": here.name,
         "onnxruntime": ort.__version__,
     }
-    times = float(json.loads(store.choose("ship", question, faster))["faster"])
+    times = float(store.choose("ship", question, faster))
     precision = wanted.removesuffix(".onnx")
     if times < 1:
-        return Shipped(_FLOAT, f"{precision} is slower here: {times:.2f}× the speed of float")
+        return Shipped(FLOAT, f"{precision} is slower here: {times:.2f}× the speed of float")
     return Shipped(wanted, f"{times:.2f}× as fast as its float parent when it was chosen")
 
 

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "host": {"target"},
     "runtime": {"errors", "host", "target"},
     "operators": {"runtime"},
-    "front": {"errors", "workload"},
+    "constants": set(),
+    "front": {"constants", "errors", "workload"},
     # Data and training.
     "workload": {"errors", "recipe", "ref", "run", "store"},
     "models": {"errors", "recipe", "ref", "run", "store", "workload"},
@@ -40,8 +41,8 @@ ALLOWED: dict[str, set[str]] = {
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "prune": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
-    "export": {"errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
-    "quantize": {"errors", "run", "store", "target", "front", "runtime", "workload"},
+    "export": {"constants", "errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
+    "quantize": {"constants", "errors", "run", "store", "target", "front", "runtime", "workload"},
     "evaluate": {"run", "store", "runtime", "workload"},
     # What is measured, shipped and told.
     "bench": {"errors", "host", "recipe", "runtime"},
@@ -51,9 +52,9 @@ ALLOWED: dict[str, set[str]] = {
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
-    "ship": {"recipe", "target", "host", "store", "runtime", "bench", "evaluate"},
+    "ship": {"recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "outcome": {"products", "project", "ship", "budget", "host", "target", "store", "runtime", "operators"}
-    | {"bench", "evaluate", "report"},
+    | {"bench", "evaluate", "quantize", "report"},
     "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
     | {"products", "project", "rehearse", "ship", "outcome"}
     | {"workload", "models", "train", "bundle", "report"}

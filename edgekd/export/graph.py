@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
+from edgekd import constants
+
 _SPATIAL = {2, 3}
 _SPATIAL_FROM_THE_END = {-1, -2}
 
@@ -59,7 +61,6 @@ def pool_globally(model: ModelProto) -> int:
     torch's exporter decomposes adaptive_avg_pool2d to ReduceMean, for which onnxruntime has no int8 kernel.
     """
     graph = model.graph
-    values = {value.name: value for value in graph.initializer}
     nodes: list[NodeProto] = []
     count = 0
     for node in graph.node:
@@ -75,17 +76,8 @@ def pool_globally(model: ModelProto) -> int:
             nodes.append(helper.make_node("Flatten", [pooled], [result], name=f"{node.name}_flatten", axis=1))
     del graph.node[:]
     graph.node.extend(nodes)
-    if _has_subgraph(graph):
-        return count  # its nodes may read any constant
-    used = {name for node in nodes for name in node.input}
-    kept = [value for name, value in values.items() if name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    constants.drop_unread(graph)
     return count
-
-
-def _has_subgraph(graph: GraphProto) -> bool:
-    return any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)
 
 
 def _rank(name: str, graph: GraphProto) -> int:

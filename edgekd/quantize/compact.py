@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from onnx import ModelProto, TensorProto
 
+from edgekd import constants
+
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def compact(model: ModelProto) -> None:
     """Rewrite in place. A quarter of a small int8 file is names; inputs and outputs keep theirs."""
     graph = model.graph
-    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+    if constants.has_subgraph(graph):
         return  # a subgraph reads names of the outer graph
     _share_constants(model)
     del graph.value_info[:]
@@ -39,10 +41,7 @@ def _share_constants(model: ModelProto) -> None:
         same[value.name] = first.setdefault(_content(value), value.name)
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
-    used = {name for node in graph.node for name in node.input}
-    kept = [value for value in graph.initializer if value.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    constants.drop_unread(graph)
 
 
 def _content(value: TensorProto) -> bytes:
