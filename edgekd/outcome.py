@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgekd.evaluate.stage import agree
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project
 from edgekd.quantize.stage import FLOAT
-from edgekd.report.contents import Measured, Report, StageRow, Verdict
+from edgekd.report.contents import Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.latency import as_report
 from edgekd.runtime import Settings, exact_here, settings_of
 from edgekd.ship import Shipped
@@ -34,6 +35,8 @@ class Judged:
     shipped: Shipped
     evaluated: Mapping[str, tuple[Path, Artifact]]
     """By stage, in order: the ONNX file and its evaluation on test; the last is what is shipped."""
+    over_seeds: Mapping[str, list[float]]
+    """By row: the accuracies on test of all seeds; empty where there is one."""
 
 
 def report_on(judged: Judged) -> Report:
@@ -74,6 +77,7 @@ def report_on(judged: Judged) -> Report:
         costliest=costliest([(row.stage, row.top1) for row in rows]),
         data={**{key: value for key, value in data.items() if key != "classes"}, "seed": recipe.data.seed},
         training=_training(judged),
+        seeds=_seeds(judged),
         pruning={key: value for key, value in judged.networks.pruned.metrics.items() if recipe.prune},
         front={key: value for key, value in judged.graphs.candidates.metrics.items() if key.startswith("front")},
         notes=(*_notes(judged), *_float_note(judged, ran)),
@@ -107,6 +111,14 @@ def _training(judged: Judged) -> dict[str, Any]:
             kept = {key: artifact.metrics[key] for key in ("epoch", "kept", "val_accuracy")}
             found[name] = {**config.model_dump(mode="json"), **kept}
     return found
+
+
+def _seeds(judged: Judged) -> tuple[Spread, ...]:
+    return tuple(
+        Spread(row=row, top1=tuple(found), mean=statistics.fmean(found), deviation=statistics.stdev(found))
+        for row, found in judged.over_seeds.items()
+        if found
+    )
 
 
 def _float_note(judged: Judged, ran: dict[str, int]) -> list[str]:

@@ -1,7 +1,7 @@
 """The order of the stages. Read this first.
 
-`chain` is the torch half, shared by all targets; `compile_for` the ONNX half, shared by targets that ask for the
-same; `build` runs both, measures, picks, judges and writes a bundle a target.
+`chain.py` is the torch half, shared by all targets; `compilation.py` the ONNX half, shared by targets that ask for
+the same; `build` runs both, measures, picks, judges and writes a bundle a target.
 """
 
 from __future__ import annotations
@@ -15,22 +15,18 @@ from edgekd import host as hosts
 from edgekd import target as shipped_targets
 from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
-from edgekd.distill.stage import distill, recover, train_teacher
-from edgekd.errors import EdgekdError, ModelError, TargetError, did_you_mean
-from edgekd.evaluate.stage import evaluate
-from edgekd.export.stage import export, simplify
-from edgekd.models.stage import initialise
+from edgekd.chain import chain
+from edgekd.compilation import compile_for, evaluated, exported
+from edgekd.errors import EdgekdError, TargetError, did_you_mean
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks
-from edgekd.project import Project, bare, open_project, with_selection
-from edgekd.prune.stage import prune
-from edgekd.quantize.stage import quantize
-from edgekd.recipe import Distill, Recipe
+from edgekd.project import Project, open_project
+from edgekd.recipe import Recipe
 from edgekd.ref import Ref
 from edgekd.rehearse import rehearsal_of
 from edgekd.report.contents import Report
 from edgekd.run import Run
-from edgekd.runtime import Settings, check_provider, exact_here
+from edgekd.runtime import check_provider, exact_here
 from edgekd.ship import Shipped, ship
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
@@ -38,10 +34,12 @@ from edgekd.train.device import Place, resolve
 from edgekd.workload.stage import prepare
 
 STAGES = (
-    "prepare", "initialise", "teacher", "distill", "prune", "recover",
+    "prepare", "initialise", "teacher", "teach", "distill", "prune", "recover",
     "export", "simplify", "quantize", "evaluate", "ship",
 )  # fmt: skip
-TRAINING = frozenset({"teacher", "distill", "recover"})
+TRAINING = frozenset({"teacher", "teach", "distill", "recover"})
+# A number of epochs that is yet to be measured means a training too.
+TRAINING |= {f"{stage}-epochs" for stage in TRAINING}
 
 
 @dataclass(frozen=True)
@@ -104,62 +102,6 @@ def plan(
     except PlanEndsError:
         say("everything after that runs too, on what those stages make")
     say("bench and bundle always run")
-
-
-def chain(store: Store, project: Project, place: Place, data: Artifact) -> Networks:
-    """Run the torch stages. The teacher is checked before anything trains under it."""
-    recipe = project.recipe
-    classes, shape = len(store.metrics(data)["classes"]), recipe.data.shape
-    train, val = data.path / "train", data.path / "val"
-    teacher = store.run(
-        initialise, code=project.teacher, weights=project.teacher_weights, config=bare(recipe.teacher),
-        classes=classes, shape=shape, seed=recipe.teacher.train.seed,
-    )  # fmt: skip
-    student = teacher
-    if recipe.student is not None:
-        student = store.run(
-            initialise, code=project.student, weights=project.student_weights, config=bare(recipe.student),
-            classes=classes, shape=shape, seed=recipe.distill.seed if recipe.distill else 0,
-        )  # fmt: skip
-    unseen = not (project.start_saw_train and store.metrics(data)["val_from_train"])
-    if not recipe.teacher.weights:
-        teacher = store.run(
-            train_teacher, start=teacher.path, code=project.teacher, train=train, val=val,
-            config=with_selection(recipe.teacher.train, True), place=place,
-        )  # fmt: skip
-    _check_teacher(store, project, data, teacher)
-    if recipe.student is None:
-        student = teacher
-    if recipe.distill is not None:
-        student = store.run(
-            distill, start=student.path, code=project.student, teacher=teacher.path, teacher_code=project.teacher,
-            train=train, val=val, config=with_selection(recipe.distill, unseen), place=place,
-        )  # fmt: skip
-    if recipe.prune is None:
-        return Networks(data, teacher, student, student, student)
-    # The cut does not depend on how it is recovered from: another recovery does not cut again.
-    settings = recipe.prune.model_copy(update={"recovery": Distill()})
-    pruned = store.run(prune, start=student.path, code=project.student, train=train, config=settings, place=place)
-    final = store.run(
-        recover, start=pruned.path, code=project.student, teacher=teacher.path, teacher_code=project.teacher,
-        train=train, val=val, config=with_selection(recipe.prune.recovery, unseen), place=place,
-    )  # fmt: skip
-    return Networks(data, teacher, student, pruned, final)
-
-
-def compile_for(store: Store, project: Project, networks: Networks, target: Target) -> Graphs:
-    """Run the ONNX stages for one target; targets with equal arguments share them."""
-    samples = networks.data.path / "calibration"
-    opset, ir = target.runtime.opset, target.runtime.ir
-    teacher = _export(store, networks.teacher, project, samples, opset, ir, of_teacher=True)
-    student = _export(store, networks.student, project, samples, opset, ir)
-    exported = _export(store, networks.final, project, samples, opset, ir)
-    simplified = store.run(simplify, graph=exported.path, samples=samples)
-    wanted = project.recipe.quantize is not None and project.recipe.quantize.precision == "auto"
-    precision = target.precision if wanted else "float"
-    policy = target.int8 if precision == "int8" else None
-    candidates = store.run(quantize, graph=simplified.path, samples=samples, policy=policy, precision=precision)
-    return Graphs(teacher, student, exported, simplified, candidates)
 
 
 @dataclass(frozen=True)
@@ -225,46 +167,12 @@ def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None
             compile_for(store, project, networks, target)
 
 
-def _check_teacher(store: Store, project: Project, data: Artifact, teacher: Artifact) -> None:
-    """Measure the teacher on validation before anything trains. Raises ModelError when it is far too low."""
-    if project.rehearsal:
-        return
-    graph = _export(store, teacher, project, data.path / "calibration", 18, 8, of_teacher=True)
-    measured = _evaluate(store, graph.path, data.path / "val", None).metrics
-    if not measured:
-        return  # only planned
-    chance = 1 / len(store.metrics(data)["classes"])
-    asked = project.recipe.teacher.min_teacher
-    least = asked if asked is not None else min(3 * chance, (1 + chance) / 2)
-    if measured["top1"] < least:
-        raise ModelError(
-            f"the teacher is right on {100 * measured['top1']:.1f} % of the validation images, "
-            f"less than {100 * least:.1f} %",
-            "suspects: the order of the classes (data.labels), mean and std, RGB against BGR; or lower min_teacher",
-        )
-
-
-def _export(
-    store: Store, network: Artifact, project: Project, samples: Path, opset: int, ir: int, of_teacher: bool = False
-) -> Artifact:
-    code = project.teacher if of_teacher else project.student
-    return store.run(export, start=network.path, code=code, samples=samples, opset=opset, ir=ir)
-
-
-def _evaluate(store: Store, graph: Path, split: Path, target: Target | None) -> Artifact:
-    """Evaluate as the target will answer (None: a float graph), on all cores of this host."""
-    here = hosts.this()
-    settings = exact_here(target, here, here.cores) if target else Settings(threads=here.cores)
-    wide = "avx512" if any(flag.startswith("avx512") for flag in here.instructions) else here.architecture
-    return store.run(evaluate, graph=graph, split=split, settings=settings, instructions=f"{wide} {here.saturates}")
-
-
 def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target) -> Shipped:
     """Pick what is shipped, on validation."""
     val = networks.data.path / "val"
     names = store.metrics(graphs.candidates)["candidates"]
-    logits = {name: _evaluate(store, graphs.candidates.path / name, val, target) for name in names}
-    teacher = _evaluate(store, graphs.teacher.path, val, None)
+    logits = {name: evaluated(store, graphs.candidates.path / name, val, target) for name in names}
+    teacher = evaluated(store, graphs.teacher.path, val, None)
     seen = networks.data.metrics["val_from_train"] and (project.start_saw_train or project.teacher_saw_train)
     return ship(store, project.recipe, target, graphs.candidates.path, logits, teacher, val_was_seen=seen)
 
@@ -281,10 +189,11 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     files |= {"simplified": graphs.simplified.path, shipped.precision: model}
     if project.recipe.student is None:
         del files["student"]
-    evaluated = {
-        stage: (file, _evaluate(store, file, test, target if file == model else None)) for stage, file in files.items()
+    measured = {
+        stage: (file, evaluated(store, file, test, target if file == model else None)) for stage, file in files.items()
     }
-    report = report_on(Judged(project, networks, graphs, target, shipped, evaluated))
+    over_seeds = {row: _over_seeds(store, project, found, test) for row, found in networks.over_seeds.items()}
+    report = report_on(Judged(project, networks, graphs, target, shipped, measured, over_seeds))
     folder = request.out / f"{project.recipe.name}-{target.name}"
     contents = Contents(
         name=project.recipe.name,
@@ -298,3 +207,12 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     )
     bundle.write(contents, folder)
     return Built(folder, report)
+
+
+def _over_seeds(store: Store, project: Project, networks: Sequence[Artifact], test: Path) -> list[float]:
+    """Return the accuracy on test of one network a seed, as ONNX; empty where there is one seed."""
+    if len(networks) < 2:
+        return []
+    calibration = test.with_name("calibration")
+    graphs = [exported(store, network, project, calibration, 18, 8).path for network in networks]
+    return [float(evaluated(store, graph, test, None).metrics["top1"]) for graph in graphs]

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from edgekd.project import Project
-from edgekd.recipe import Recipe, Training
+from edgekd.recipe import Distill, Recipe, Training
 from edgekd.store import Artifact
 from edgekd.workload import arrays
 
+T = TypeVar("T", bound=Training)
 _IMAGES = 8
 
 
@@ -37,6 +39,7 @@ def _short(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"teacher": teacher, "distill": distill, "prune": prune})
 
 
-def _one_step(config: Training) -> Training:
+def _one_step(config: T) -> T:
     """Keep all that decides what code runs; a tiny rate, so that a wild one does not stop the rehearsal."""
-    return config.model_copy(update={"epochs": 1, "batch": _IMAGES, "lr": 1e-6})
+    once = {"epochs": 1, "budget": "", "batch": _IMAGES, "lr": 1e-6}
+    return config.model_copy(update=once | ({"seeds": ()} if isinstance(config, Distill) else {}))

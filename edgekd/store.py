@@ -118,20 +118,27 @@ class Store:
         return self._found(stage, folder, quiet=True)
 
     def choose(self, question: str, inputs: Mapping[str, Any], measure: Callable[[], str]) -> str:
-        """Return what was chosen for these inputs before, or measure, write the answer down, and return it."""
-        if self._plan:
-            raise PlanEndsError
+        """Return what was chosen for these inputs before, or measure, write the answer down, and return it.
+
+        Under --plan an open choice ends the plan.
+        """
         file = self.folder / "choices.json"
         key = f"{question}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}"
+        # The file is replaced whole: reading it needs no lock.
+        choices = _read(file)
+        if key in choices and question not in self._fresh:
+            return choices[key]
+        if self._plan:
+            self.missed.append(question)
+            raise PlanEndsError
+        choice = measure()
         with self._lock("choices"):
-            choices = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        if key not in choices or question in self._fresh:
-            choice = measure()
-            with self._lock("choices"):
-                choices = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-                _write(file, json.dumps({**choices, key: choice}, indent=1, sort_keys=True))
-            return choice
-        return str(choices[key])
+            _write(file, json.dumps({**_read(file), key: choice}, indent=1, sort_keys=True))
+        return choice
+
+    def say(self, line: str) -> None:
+        """Tell what was decided between two stages."""
+        self._run.say(line)
 
     def digest(self, path: Path) -> str:
         """Return the sha256 of a file, or of a folder's names and contents."""
@@ -246,6 +253,10 @@ def _plain(value: Any) -> Any:
 
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _read(file: Path) -> dict[str, str]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _write(file: Path, text: str) -> None:

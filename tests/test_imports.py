@@ -55,10 +55,12 @@ ALLOWED: dict[str, set[str]] = {
     "ship": {"recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "outcome": {"products", "project", "ship", "budget", "host", "target", "store", "runtime", "operators"}
     | {"bench", "evaluate", "quantize", "report"},
+    "compilation": {"products", "project", "host", "target", "store", "runtime", "export", "quantize", "evaluate"},
+    "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "store"}
+    | {"models", "train", "distill", "prune"},
     "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
-    | {"products", "project", "rehearse", "ship", "outcome"}
-    | {"workload", "models", "train", "bundle", "report"}
-    | STAGES,
+    | {"products", "project", "rehearse", "chain", "compilation", "ship", "outcome"}
+    | {"workload", "train", "bundle", "report"},
     "cli": {"errors", "run", "recipe", "target", "host", "runtime", "pipeline", "bench", "report", "bundle"},
     "edgekd": {"pipeline", "workload"},
 }

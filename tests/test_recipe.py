@@ -39,7 +39,7 @@ def test_the_folder_is_where_the_recipe_lies_and_never_part_of_its_values() -> N
 def test_unknown_key_of_a_table_names_file_table_and_nearest_key() -> None:
     error = refused(distill={"temprature": 2.0}, student={"model": "m:g"})
     assert error.message == 'r.toml: unknown key "temprature" in [distill]'
-    assert error.hint.startswith('did you mean "temperature"? known keys: epochs, batch')
+    assert error.hint.startswith('did you mean "temperature"? known keys: epochs, budget, batch')
 
 
 def test_unknown_key_of_a_nested_table_names_the_whole_path() -> None:

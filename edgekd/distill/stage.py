@@ -1,118 +1,153 @@
-"""The stages that train: `teacher` (labels alone), `distill` and `recover` (labels and the teacher's logits)."""
+"""The stages that train: `teacher` (labels alone), `distill` and `recover` (under a teacher), `teach` (its cache)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import torch.nn.functional as F
+import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import nn
 
-from edgekd.distill.losses import logit_kd
+from edgekd.distill import cache
+from edgekd.distill.criterion import CrossEntropy, Features, Pair, Supervise, UnderTeacher
+from edgekd.distill.taps import Taps, shapes
 from edgekd.distill.teacher import frozen
 from edgekd.models import network
-from edgekd.recipe import Distill, Training
+from edgekd.models.network import Network
+from edgekd.recipe import Augment, Distill, FeatureLoss, TeacherCache, Training
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
 from edgekd.train import batches, loop
 from edgekd.train.device import Place, open_fabric
-from edgekd.train.loop import Course, Loss
+from edgekd.train.loop import Course
 
-_TOOLS = ("torch", "lightning-fabric", "safetensors")
+_TOOLS = ("torch", "torchvision", "lightning-fabric", "safetensors", "numpy")
 
 
-@stage(name="teacher", writes="network", version=1, tools=_TOOLS, resumes=True)
+@stage(name="teacher", writes="network", version=2, tools=_TOOLS, resumes=True)
 def train_teacher(
     out: Path, run: Run, start: Path, code: Ref, train: Path, val: Path, config: Training, place: Place
 ) -> Metrics:
     """Train a network on the labels alone."""
-
-    def cross_entropy(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-
-    return _train("teacher", out, run, start, code, (train, val), config, place, lambda _: cross_entropy)
-
-
-@stage(writes="network", version=1, tools=_TOOLS, resumes=True)
-def distill(
-    out: Path,
-    run: Run,
-    start: Path,
-    code: Ref,
-    teacher: Path,
-    teacher_code: Ref,
-    train: Path,
-    val: Path,
-    config: Distill,
-    place: Place,
-) -> Metrics:
-    """Train the student under the teacher's logits."""
-    return _distill("distill", out, run, start, code, (teacher, teacher_code), (train, val), config, place)
-
-
-@stage(writes="network", version=1, tools=_TOOLS, resumes=True)
-def recover(
-    out: Path,
-    run: Run,
-    start: Path,
-    code: Ref,
-    teacher: Path,
-    teacher_code: Ref,
-    train: Path,
-    val: Path,
-    config: Distill,
-    place: Place,
-) -> Metrics:
-    """Train a pruned network under the original teacher's logits."""
-    return _distill("recover", out, run, start, code, (teacher, teacher_code), (train, val), config, place)
-
-
-def _distill(
-    name: str,
-    out: Path,
-    run: Run,
-    start: Path,
-    code: Ref,
-    teacher: tuple[Path, Ref],
-    splits: tuple[Path, Path],
-    config: Distill,
-    place: Place,
-) -> Metrics:
-    def loss_under(fabric: Fabric) -> Loss:
-        supervise = frozen(network.load(*teacher), fabric, place)
-
-        def loss(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
-            soft = supervise(pixels)
-            return logit_kd(logits, soft, labels, config.temperature, config.alpha, config.label_smoothing)
-
-        return loss
-
-    return _train(name, out, run, start, code, splits, config, place, loss_under)
-
-
-def _train(
-    name: str,
-    out: Path,
-    run: Run,
-    start: Path,
-    code: Ref,
-    splits: tuple[Path, Path],
-    config: Training,
-    place: Place,
-    loss_under: Callable[[Fabric], Loss],
-) -> Metrics:
     fabric = open_fabric(place)
     trained = network.load(start, code)
+    course = course_of("teacher", trained, (train, val), config, fabric, place)
+    return _fit(trained, CrossEntropy(config.label_smoothing), course, fabric, out, run)
+
+
+def _distill(  # noqa: PLR0913, PLR0917 - all that its key is made of
+    out: Path,
+    run: Run,
+    name: str,
+    start: Path,
+    code: Ref,
+    teacher: Path,
+    teacher_code: Ref,
+    logits: Path | None,
+    train: Path,
+    val: Path,
+    config: Distill,
+    place: Place,
+) -> Metrics:
+    """Train a network under a teacher; `logits` is what `teach` wrote, or None: the teacher is asked in each step."""
+    fabric = open_fabric(place)
+    student = network.load(start, code)
+    course = course_of(name, student, (train, val), config, fabric, place)
+    criterion = criterion_of(student, (teacher, teacher_code), logits, course, config, fabric, place)
+    return _fit(student, criterion, course, fabric, out, run)
+
+
+distill = stage(name="distill", writes="network", version=2, tools=_TOOLS, resumes=True)(_distill)
+recover = stage(name="recover", writes="network", version=2, tools=_TOOLS, resumes=True)(_distill)
+"""As `distill`, of a pruned network under the original teacher."""
+
+
+@stage(writes="logits", version=1, tools=_TOOLS, resumes=True)
+def teach(
+    out: Path,
+    run: Run,
+    teacher: Path,
+    teacher_code: Ref,
+    train: Path,
+    augment: Augment,
+    seed: int,
+    batch: int,
+    config: TeacherCache,
+    place: Place,
+) -> Metrics:
+    """Write the teacher's logits of each view of each training image. Killed, it goes on with the next view."""
+    fabric = open_fabric(place)
+    supervise = frozen(network.load(teacher, teacher_code), fabric, place)
+    examples = batches.read(train, fabric.device)
+    filling = out.parent / "filling"
+    cache.write(filling, supervise, examples, augment, seed, batch, config.views, config.top, run)
+    filling.rename(out)
+    return {"views": config.views, "bytes": sum(file.stat().st_size for file in out.iterdir())}
+
+
+def course_of(
+    name: str, trained: Network, splits: tuple[Path, Path], config: Training, fabric: Fabric, place: Place
+) -> Course:
+    """Return what the loop needs beside module and criterion."""
     train, val = (batches.read(split, fabric.device) for split in splits)
-    course = Course(name, train, val, trained.plan.normalisation, config, keep_best=config.select == "best")
-    outcome = loop.fit(trained.module, loss_under(fabric), course, fabric, out.parent, run)
+    cached = config.teacher_cache if isinstance(config, Distill) else None
+    return Course(
+        stage=name,
+        train=train,
+        val=val,
+        normalisation=trained.plan.normalisation,
+        config=config,
+        keep_best=config.select == "best",
+        views=cached.views if cached else 0,
+        compiled=place.compiled,
+    )
+
+
+def criterion_of(
+    student: Network,
+    teacher: tuple[Path, Ref],
+    logits: Path | None,
+    course: Course,
+    config: Distill,
+    fabric: Fabric,
+    place: Place,
+) -> nn.Module:
+    """Return the loss that the recipe asks for. Raises RecipeError and ModelError for layers that do not fit it."""
+    # What a loss learns itself starts from the seed too.
+    torch.manual_seed(config.seed)
+    if not config.terms:
+        return UnderTeacher(config, None, None)
+    if logits is not None:
+        return UnderTeacher(config, cache.read(logits, fabric.device), None)
+    module = network.load(*teacher)
+    features = _features(student.module, module.module, course, config)
+    ask = frozen(module, fabric, place, fold=features is None)
+    supervise: Supervise = lambda batch: ask(batch.pixels)  # noqa: E731 - a def would hide its type
+    return UnderTeacher(config, supervise, features)
+
+
+def _features(student: nn.Module, teacher: nn.Module, course: Course, config: Distill) -> Features | None:
+    terms = tuple(term for term in config.terms if isinstance(term, FeatureLoss))
+    if not terms:
+        return None
+    height, width = course.train.images.shape[1:3]
+    of_student, of_teacher = [term.student for term in terms], [term.teacher for term in terms]
+    given = shapes(student, of_student, (height, width), "student")
+    wanted = shapes(teacher, of_teacher, (height, width), "teacher")
+    pairs = tuple(Pair(given[term.student], wanted[term.teacher]) for term in terms)
+    for term, pair in zip(terms, pairs, strict=True):
+        pair.check(term)
+    return Features(terms, pairs, Taps(student, of_student, in_training=True), Taps(teacher, of_teacher, False))
+
+
+def _fit(trained: Network, criterion: nn.Module, course: Course, fabric: Fabric, out: Path, run: Run) -> Metrics:
+    outcome = loop.fit(trained.module, criterion, course, fabric, out.parent, run)
     network.save(trained, out)
     return {
         "epoch": outcome.epoch,
-        "epochs": config.epochs,
-        "kept": config.select,
+        "epochs": course.config.epochs,
+        "kept": course.config.select,
         "val_accuracy": outcome.accuracies[outcome.epoch - 1],
         "losses": list(outcome.losses),
         "val_accuracies": list(outcome.accuracies),

@@ -18,13 +18,15 @@ from edgekd.models.pixels import normalise
 from edgekd.train.device import Place
 
 
-def frozen(teacher: Network, fabric: Fabric, place: Place) -> Callable[[Tensor], Tensor]:
+def frozen(teacher: Network, fabric: Fabric, place: Place, fold: bool = True) -> Callable[[Tensor], Tensor]:
     """Return pixels uint8 [B, 3, H, W] -> logits float32 [B, classes], without gradients.
 
-    BatchNorm is folded into the convolutions, and under bf16 the weights are converted once instead of per batch.
+    BatchNorm is folded into the convolutions (not where a loss looks at the layers between: folded, they are others),
+    and under bf16 the weights are converted once instead of per batch.
     """
     dtype = torch.bfloat16 if place.precision == "bf16-mixed" else torch.float32
-    module = _folded(teacher.module.eval()).to(device=fabric.device, dtype=dtype)
+    module = teacher.module.eval().requires_grad_(False)
+    module = (_folded(module) if fold else module).to(device=fabric.device, dtype=dtype)
     module.to(memory_format=torch.channels_last)
 
     @torch.no_grad()

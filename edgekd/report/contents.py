@@ -24,6 +24,16 @@ class StageRow(Table):
     size_kb: float
 
 
+class Spread(Table):
+    """One row trained once per seed: top-1 on test of each, in the order of the seeds; the first one goes on."""
+
+    row: str
+    top1: tuple[float, ...]
+    mean: float
+    deviation: float
+    """The sample's standard deviation."""
+
+
 class Verdict(Table):
     """One budget: asked, got, and whether it was met."""
 
@@ -78,6 +88,7 @@ class Report(Table):
     costliest: str
     data: dict[str, Any]
     training: dict[str, Any]
+    seeds: tuple[Spread, ...]
     pruning: dict[str, Any]
     front: dict[str, Any]
     notes: tuple[str, ...]

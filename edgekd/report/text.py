@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.report.contents import LatencyRow, Measured, Report, Verdict
+from edgekd.report.contents import LatencyRow, Measured, Report, Spread, Verdict
 
 
 def lines(report: Report) -> list[str]:
@@ -15,10 +15,16 @@ def lines(report: Report) -> list[str]:
     images = report.accuracy[0].images
     agreement = 100 * report.agreement_with_float
     text.append(f"  on {images} test images; the shipped model agrees with its float parent on {agreement:.2f} %")
+    text += [_spread(spread) for spread in report.seeds]
     text += ["", *_latency(report), ""]
     text += [f"  note: {note}" for note in report.notes]
     text += [f"  {_budget(verdict, report)}" for verdict in report.budgets]
     return text
+
+
+def _spread(spread: Spread) -> str:
+    mean, deviation = 100 * spread.mean, 100 * spread.deviation
+    return f"  {spread.row} over {len(spread.top1)} seeds: {mean:.2f} % ± {deviation:.2f}; the first seed's goes on"
 
 
 def _latency(report: Report) -> list[str]:

@@ -1,16 +1,18 @@
-"""Batches of uint8 images: order, crop and mirror drawn per epoch, applied to the whole batch at once."""
+"""Batches of uint8 images: their order drawn per epoch, their augmentation per view."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.recipe import Training
+from edgekd.recipe import Augment, Training
+from edgekd.train import draws
+from edgekd.train.augment import augment
+from edgekd.train.mix import mix
 from edgekd.workload import arrays
 
 
@@ -25,9 +27,37 @@ class Examples:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from. Of mixed images, `share` [B] is the part that is `labels`, the rest is `others`."""
+
+    pixels: Tensor
+    """uint8 [B, 3, H, W] in channels_last."""
+    labels: Tensor
+    """int64 [B]."""
+    indices: Tensor
+    """int64 [B], which images of the split; on the CPU."""
+    view: int
+    others: Tensor | None = None
+    share: Tensor | None = None
+
+    def on(self, device: torch.device) -> Batch:
+        """Return the batch on a device; itself where it is there."""
+        if self.pixels.device == device:
+            return self
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("pixels", "labels", "others", "share")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
 def read(split: Path, device: torch.device) -> Examples:
-    """Load a prepared split onto the device."""
+    """Load a prepared split: onto the device when it takes no more than half of what is free there, else on the CPU."""
     data = arrays.load(split)
+    if device.type == "cuda" and data.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        device = torch.device("cpu")
     return Examples(torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device))
 
 
@@ -36,29 +66,30 @@ def steps_per_epoch(count: int, batch: int) -> int:
     return max(1, count // batch)
 
 
-def epoch(examples: Examples, config: Training, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (pixels uint8 [B, 3, H, W] in channels_last, labels [B]) in an order that seed and epoch number decide."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
-    order = torch.randperm(len(examples), generator=generator).to(examples.labels.device)
-    for step in range(steps_per_epoch(len(examples), config.batch)):
+def epoch(examples: Examples, config: Training, number: int, views: int = 0) -> Iterator[Batch]:
+    """Yield the batches of an epoch, in an order that seed and epoch number decide.
+
+    Epoch `number` sees view `number` of each image, or with `views` view `number` modulo `views`.
+    """
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + number))
+    view = number % views if views else number
+    table = draws.of_view(config.seed, view, len(examples))
+    steps = steps_per_epoch(len(examples), config.batch)
+    for step in range(steps):
         indices = order[step * config.batch : (step + 1) * config.batch]
-        pixels = augment(examples.images[indices], config.crop, config.flip, generator)
-        # NHWC memory seen as NCHW is channels_last: no copy.
-        yield pixels.permute(0, 3, 1, 2), examples.labels[indices]
+        batch = seen(examples, indices, table, view, config.augment)
+        yield _mixed(batch, config, number * steps + step) if config.augment.mixes else batch
 
 
-def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift each image by up to `crop` pixels (black comes in), and mirror half of them; uint8 [B, H, W, C]."""
-    count, height, width, _ = images.shape
-    device = images.device
-    rows = torch.arange(height).expand(count, height)
-    columns = torch.arange(width).expand(count, width)
-    if flip:
-        mirrored = torch.rand(count, generator=generator) < 0.5
-        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    if crop:
-        rows = rows + torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
-        columns = columns + torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
-        images = F.pad(images, (0, 0, crop, crop, crop, crop))
-    number = torch.arange(count, device=device)
-    return images[number[:, None, None], rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
+def seen(examples: Examples, indices: Tensor, table: draws.Draws, view: int, config: Augment) -> Batch:
+    """Return images of a split under a view, whose draws are `table`."""
+    here = indices.to(examples.labels.device)
+    images = augment(examples.images[here], table[indices.numpy()], config)
+    # NHWC memory seen as NCHW is channels_last: no copy.
+    return Batch(images.permute(0, 3, 1, 2), examples.labels[here], indices, view)
+
+
+def _mixed(batch: Batch, config: Training, step: int) -> Batch:
+    mixed = mix(batch.pixels.permute(0, 2, 3, 1), config.augment, config.seed, step)
+    pixels = mixed.images.permute(0, 3, 1, 2)
+    return Batch(pixels, batch.labels, batch.indices, batch.view, batch.labels[mixed.partner], mixed.share)

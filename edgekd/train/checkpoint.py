@@ -17,10 +17,15 @@ class State:
 
     epoch: int = 0
     model: dict[str, Any] = field(default_factory=dict)
+    criterion: dict[str, Any] = field(default_factory=dict)
+    """What the loss itself has learned."""
+    average: dict[str, Any] = field(default_factory=dict)
+    """The moving average of the weights; empty where there is none."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     kept_epoch: int = 0
     kept: dict[str, Any] = field(default_factory=dict)
     """The weights of the best epoch on validation; empty where the last is taken."""
+    first_loss: float | None = None
     losses: list[float] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
 

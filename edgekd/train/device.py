@@ -29,6 +29,8 @@ class Place(BaseModel):
     precision: Literal["bf16-mixed", "32-true"]
     threads: int
     strategy: str
+    compiled: bool = False
+    """Whether training runs through torch.compile."""
     capability: str
     """The instruction set that torch's kernels take, or the GPU's compute capability."""
 
@@ -48,6 +50,7 @@ def resolve(config: Compute) -> Place:
         precision="bf16-mixed" if half else "32-true",
         threads=config.threads or host.cores(),
         strategy=config.strategy,
+        compiled=config.compile,
         capability=_capability(device),
     )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +11,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
-from edgekd.errors import ModelError
 from edgekd.models.pixels import normalise
 from edgekd.recipe import Training
-from edgekd.run import Progress, Run
+from edgekd.run import Run
 from edgekd.train import batches, checkpoint
+from edgekd.train.average import Average
 from edgekd.train.batches import Examples
+from edgekd.train.clock import Clock
+from edgekd.train.optimizer import optimizer_of
 from edgekd.train.schedule import learning_rate
+from edgekd.train.watch import Watch
 from edgekd.workload.normalisation import Normalisation
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(logits [B, classes] float32, pixels uint8 [B, 3, H, W], labels [B]) -> scalar."""
-
-_SECONDS_BETWEEN_SIGNS = 0.5
+_VALIDATION_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,15 @@ class Course:
     config: Training
     keep_best: bool
     """Keep the epoch that is best on validation; else the last."""
+    views: int = 0
+    """How many views an image has, which come again and again; 0: a new one each epoch."""
+    compiled: bool = False
+    """Run the module through torch.compile."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps an epoch has."""
+        return batches.steps_per_epoch(len(self.train), self.config.batch)
 
 
 @dataclass(frozen=True)
@@ -50,131 +57,144 @@ class Outcome:
     losses: tuple[float, ...]
 
 
-def fit(module: nn.Module, loss: Loss, course: Course, fabric: Fabric, part: Path, run: Run) -> Outcome:
+@dataclass(frozen=True)
+class _Trainer:
+    """What takes the steps."""
+
+    model: nn.Module
+    criterion: nn.Module
+    optimizer: Optimizer
+    fabric: Fabric
+    course: Course
+
+
+def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric, part: Path, run: Run) -> Outcome:
     """Train the module in place; `part` is the folder for the checkpoint, from which a killed training goes on.
 
-    SGD with Nesterov momentum; weight decay spares norms and biases. Raises ModelError when the loss is not finite.
+    The criterion is called as (logits float32 [B, classes], Batch) -> scalar; parameters of its own are trained along.
+    Raises ModelError when the loss is no number, or runs away.
     """
     config = course.config
     state = checkpoint.load(part / checkpoint.FILE_NAME)
-    module.to(memory_format=torch.channels_last)
     if state.epoch:
-        module.load_state_dict(state.model)
         run.say(f"{course.stage}: goes on after epoch {state.epoch} of {config.epochs}")
-    optimizer = _optimizer(module, config)
-    model, wrapped = fabric.setup(module, optimizer)
-    if state.epoch:
-        wrapped.load_state_dict(state.optimizer)
+    trainer = _trainer(module, criterion, course, fabric, state)
+    average = Average(module, config.ema) if config.ema else None
+    if average is not None and state.average:
+        average.module.load_state_dict(state.average)
+    judged = average.module if average is not None else module
     for number in range(state.epoch, config.epochs):
-        clock = _Clock(course, number, state.accuracies, run)
-        mean = _epoch(model, wrapped, loss, course, number, clock, fabric)
-        accuracy = _accuracy(model, course)
-        state.losses.append(mean)
+        last = state.accuracies[-1] if state.accuracies else None
+        clock = Clock(course.stage, config, number, course.steps, last, run)
+        watch = Watch(course.stage, config, number, course.steps, state.first_loss, fabric.device)
+        _epoch(trainer, number, average, watch, clock)
+        accuracy = _accuracy(judged, course, fabric)
+        state.losses.append(watch.mean())
         state.accuracies.append(accuracy)
         if course.keep_best and accuracy >= max(state.accuracies):
-            state.kept_epoch, state.kept = number + 1, _copy(module)
-        state.epoch, state.model, state.optimizer = number + 1, module.state_dict(), wrapped.state_dict()
+            state.kept_epoch, state.kept = number + 1, _copy(judged)
+        state.epoch, state.first_loss, state.model = number + 1, watch.first, module.state_dict()
+        state.criterion, state.optimizer = criterion.state_dict(), trainer.optimizer.state_dict()
+        state.average = average.module.state_dict() if average is not None else {}
         checkpoint.save(state, part / checkpoint.FILE_NAME)
-        clock.epoch_done(mean, accuracy)
-    if course.keep_best:
-        module.load_state_dict(state.kept)
+        clock.epoch_done(state.losses[-1], accuracy)
     kept = state.kept_epoch if course.keep_best else config.epochs
+    module.load_state_dict(state.kept if course.keep_best else judged.state_dict())
     return Outcome(kept, tuple(state.accuracies), tuple(state.losses))
 
 
-def _epoch(
-    model: nn.Module, optimizer: Optimizer, loss: Loss, course: Course, number: int, clock: _Clock, fabric: Fabric
+def seconds_per_epoch(
+    module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric, steps: int = 20
 ) -> float:
-    """Run one epoch and return its mean loss."""
-    config = course.config
+    """Return how long an epoch with its validation takes here, from some steps on the first images."""
+    trainer = _trainer(module, criterion, course, fabric, checkpoint.State())
+    average = Average(module, course.config.ema) if course.config.ema else None
+
+    def timed(count: int) -> float:
+        watch = Watch(course.stage, course.config, 0, count, None, fabric.device)
+        start = time.perf_counter()
+        for index, batch in enumerate(batches.epoch(course.train, course.config, 0, course.views)):
+            _step(trainer, batch, index, average, watch)
+            if index + 1 == count:
+                break
+        watch.mean()  # waits for the device
+        return time.perf_counter() - start
+
+    steps = min(steps, course.steps)
+    timed(min(3, steps))
+    training = timed(steps) * course.steps / steps
+    few = min(len(course.val), 2 * _VALIDATION_BATCH)
+    val = Examples(course.val.images[:few], course.val.labels[:few])
+    start = time.perf_counter()
+    _right(module, val, course.normalisation, fabric)
+    return training + (time.perf_counter() - start) * len(course.val) / few
+
+
+def _trainer(
+    module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric, state: checkpoint.State
+) -> _Trainer:
+    """Put module and criterion onto the device, as they were when the state was saved."""
+    module.to(fabric.device).to(memory_format=torch.channels_last)
+    criterion.to(fabric.device)
+    if state.epoch:
+        module.load_state_dict(state.model)
+        criterion.load_state_dict(state.criterion)
+    optimizer = optimizer_of((module, criterion), course.config)
+    if course.compiled:
+        module.compile()
+    model, wrapped = fabric.setup(module, optimizer)
+    if state.epoch:
+        wrapped.load_state_dict(state.optimizer)
+    return _Trainer(model, criterion, wrapped, fabric, course)
+
+
+def _epoch(trainer: _Trainer, number: int, average: Average | None, watch: Watch, clock: Clock) -> None:
+    course = trainer.course
     # Dropout and the like draw from the global generator: seeded here, an epoch does not depend on those before.
-    torch.manual_seed(config.seed * 1_000_003 + number)
-    model.train()
-    per_epoch = batches.steps_per_epoch(len(course.train), config.batch)
-    total = torch.zeros((), device=course.train.labels.device)
-    for index, (pixels, labels) in enumerate(batches.epoch(course.train, config, number)):
-        step = number * per_epoch + index
-        rate = learning_rate(config, step, config.epochs * per_epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        value = loss(model(normalise(pixels, course.normalisation)).float(), pixels, labels)
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(value)
-        optimizer.step()
-        total += value.detach()
-        if clock.is_due() or index + 1 == per_epoch:
-            _check_finite(total.item(), course.stage, step, rate, config.batch)
-            clock.sign(index + 1, per_epoch, total.item() / (index + 1))
-    return total.item() / per_epoch
+    torch.manual_seed(course.config.seed * 1_000_003 + number)
+    for index, batch in enumerate(batches.epoch(course.train, course.config, number, course.views)):
+        _step(trainer, batch, number * course.steps + index, average, watch)
+        if clock.is_due() or index + 1 == course.steps:
+            clock.sign(index + 1, watch.mean())
 
 
-def _check_finite(total: float, stage: str, step: int, rate: float, batch: int) -> None:
-    if not math.isfinite(total):
-        raise ModelError(
-            f"{stage}: the loss is not a number at step {step} (learning rate {rate:.4g}, batch {batch})",
-            "lower the learning rate; the last good epoch is kept and the same command goes on from it",
-        )
+def _step(trainer: _Trainer, batch: batches.Batch, step: int, average: Average | None, watch: Watch) -> None:
+    """Take one step of gradient descent, without waiting for the device."""
+    course, config, fabric = trainer.course, trainer.course.config, trainer.fabric
+    trainer.model.train()
+    batch = batch.on(fabric.device)
+    rate = learning_rate(config, step, config.epochs * course.steps)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = rate
+    logits = trainer.model(normalise(batch.pixels, course.normalisation)).float()
+    loss = trainer.criterion(logits, batch)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    if config.clip:
+        fabric.clip_gradients(trainer.model, trainer.optimizer, max_norm=config.clip, error_if_nonfinite=False)
+    trainer.optimizer.step()
+    if average is not None:
+        average.update(step)
+    watch.note(loss)
 
 
-def _optimizer(module: nn.Module, config: Training) -> torch.optim.SGD:
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in trained if parameter.ndim > 1]
-    spared = [parameter for parameter in trained if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+def _accuracy(module: nn.Module, course: Course, fabric: Fabric) -> float:
+    """Return top-1 on validation, in the precision of training."""
+    return _right(module, course.val, course.normalisation, fabric) / len(course.val)
 
 
 @torch.inference_mode()
-def _accuracy(model: nn.Module, course: Course) -> float:
-    """Return top-1 on validation, in the precision of training."""
-    model.eval()
-    right = 0
-    for start in range(0, len(course.val), 512):
-        pixels = course.val.images[start : start + 512].permute(0, 3, 1, 2)
-        logits = model(normalise(pixels, course.normalisation))
-        right += int((logits.argmax(1) == course.val.labels[start : start + 512]).sum())
-    return right / len(course.val)
+def _right(module: nn.Module, examples: Examples, normalisation: Normalisation, fabric: Fabric) -> int:
+    module.eval()
+    right = torch.zeros((), dtype=torch.int64, device=fabric.device)
+    for start in range(0, len(examples), _VALIDATION_BATCH):
+        images = examples.images[start : start + _VALIDATION_BATCH].to(fabric.device)
+        labels = examples.labels[start : start + _VALIDATION_BATCH].to(fabric.device)
+        with fabric.autocast():
+            logits = module(normalise(images.permute(0, 3, 1, 2), normalisation))
+        right += (logits.argmax(1) == labels).sum()
+    return int(right)
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-
-
-class _Clock:
-    """Speed and time left, shown twice a second and once per epoch."""
-
-    def __init__(self, course: Course, number: int, accuracies: list[float], run: Run) -> None:
-        self._course = course
-        self._number = number
-        self._run = run
-        self._start = self._last = time.monotonic()
-        self._accuracy = accuracies[-1] if accuracies else None
-
-    def is_due(self) -> bool:
-        """Return whether the last sign is long ago; asking costs no look at the device."""
-        return time.monotonic() - self._last >= _SECONDS_BETWEEN_SIGNS
-
-    def sign(self, steps: int, per_epoch: int, loss: float) -> None:
-        """Show progress within the epoch."""
-        self._last = time.monotonic()
-        speed = steps * self._course.config.batch / (self._last - self._start)
-        val = f"  val {100 * self._accuracy:.2f} %" if self._accuracy is not None else ""
-        self._show(steps / per_epoch, f"loss {loss:.4f}{val}  {speed:.0f} images/s")
-
-    def epoch_done(self, loss: float, accuracy: float) -> None:
-        """Say how the epoch went."""
-        config = self._course.config
-        seconds = time.monotonic() - self._start
-        left = seconds * (config.epochs - self._number - 1)
-        images = batches.steps_per_epoch(len(self._course.train), config.batch) * config.batch
-        note = (
-            f"loss {loss:.4f}  val {100 * accuracy:.2f} %  {images / seconds:.0f} images/s  "
-            f"{int(left) // 60}m{int(left) % 60:02d}s left"
-        )
-        self._show(1.0, note, milestone=True)
-
-    def _show(self, part: float, note: str, milestone: bool = False) -> None:
-        epochs = self._course.config.epochs
-        done = round(1000 * (self._number + part))
-        text = f"epoch {self._number + 1}/{epochs}  {note}"
-        self._run.show(Progress(self._course.stage, done, 1000 * epochs, text, milestone))

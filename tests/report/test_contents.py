@@ -49,6 +49,7 @@ def report() -> Report:
         costliest="",
         data={"classes": ["a", "b"]},
         training={"losses": [1.0, 0.5]},
+        seeds=(),
         pruning={},
         front={"front_exact": True},
         notes=("n",),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edgekd.report.contents import LatencyRow, Measured, Report, StageRow, Verdict
+from edgekd.report.contents import LatencyRow, Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.text import lines, measured_lines
 
 
@@ -53,6 +53,7 @@ def report(**changes: Any) -> Report:
         "costliest": "prune cost most (1.23 points)",
         "data": {},
         "training": {},
+        "seeds": (),
         "pruning": {},
         "front": {},
         "notes": (),
@@ -121,3 +122,9 @@ def test_notes_are_shown_and_no_line_ends_in_white_space() -> None:
     text = lines(report(notes=("validation was seen",)))
     assert "  note: validation was seen" in text
     assert all(line == line.rstrip() and "\n" not in line for line in text)
+
+
+def test_seeds_are_shown_as_mean_and_spread() -> None:
+    spread = Spread(row="student", top1=(0.92, 0.925, 0.93), mean=0.925, deviation=0.005)
+    found = lines(report(seeds=(spread,)))
+    assert "  student over 3 seeds: 92.50 % ± 0.50; the first seed's goes on" in found

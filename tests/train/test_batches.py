@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edgekd.models.pixels import normalise
-from edgekd.recipe import Training
-from edgekd.train import batches
-from edgekd.train.batches import Examples, augment
+from edgekd.recipe import Augment, RandAugment, Training
+from edgekd.train import batches, draws
+from edgekd.train.batches import Examples
 from edgekd.workload import arrays
 from edgekd.workload.dataset import Split
 from edgekd.workload.normalisation import Normalisation
+
+PLAIN = Augment(crop=0, flip=False)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -32,78 +34,28 @@ def numbered(count: int) -> Examples:
     return Examples(images, torch.arange(count))
 
 
-def naive(image: np.ndarray, up: int, left: int, mirrored: bool) -> np.ndarray:
-    """Shift by pixels, black coming in, then mirror; pixel by pixel."""
-    height, width, _ = image.shape
-    result = np.zeros_like(image)
-    for row in range(height):
-        for column in range(width):
-            y, x = row + up, column + left
-            if 0 <= y < height and 0 <= x < width:
-                result[row, width - 1 - column if mirrored else column] = image[y, x]
-    return result
-
-
-def test_no_crop_and_no_flip_is_identity() -> None:
-    images = pictures(9)
-    assert torch.equal(augment(images, 0, False, seeded()), images)
-
-
-@pytest.mark.parametrize(("crop", "flip"), [(2, False), (0, True), (3, True)])
-def test_each_image_is_one_shift_and_perhaps_mirror_of_itself(crop: int, flip: bool) -> None:
-    images = pictures(24)
-    changed = augment(images, crop, flip, seeded()).numpy()
-    shifts = range(-crop, crop + 1)
-    seen = set()
-    for before, after in zip(images.numpy(), changed, strict=True):
-        fits = [
-            (up, left, mirrored)
-            for up in shifts
-            for left in shifts
-            for mirrored in ((False, True) if flip else (False,))
-            if np.array_equal(naive(before, up, left, mirrored), after)
-        ]
-        assert len(fits) == 1
-        seen.add(fits[0])
-    assert len(seen) > (1 if crop == 0 else 8)
-
-
-def test_half_of_the_images_are_mirrored() -> None:
-    images = pictures(2000, 1, 4)
-    mirrored = (augment(images, 0, True, seeded()) != images).flatten(1).any(1).sum().item()
-    assert 900 < mirrored < 1100
-
-
-def test_all_shifts_are_equally_likely() -> None:
-    image = torch.zeros(5000, 5, 5, 3, dtype=torch.uint8)
-    image[:, 2, 2] = 255
-    moved = augment(image, 2, False, seeded())[..., 0].bool().sum(0)
-    assert moved.sum() == 5000
-    assert moved.min() > 140 and moved.max() < 260
-
-
 @settings(max_examples=25, deadline=None)
 @given(count=st.integers(1, 12), batch=st.integers(2, 5), number=st.integers(0, 50), seed=st.integers(0, 9))
 def test_epoch_takes_no_image_twice_and_keeps_labels_with_images(
     count: int, batch: int, number: int, seed: int
 ) -> None:
-    config = Training(batch=batch, crop=0, flip=False, seed=seed)
+    config = Training(batch=batch, augment=PLAIN, seed=seed)
     labels = []
-    for pixels, chosen in batches.epoch(numbered(count), config, number):
-        assert pixels[:, 0, 0, 0].tolist() == chosen.tolist()
-        labels += chosen.tolist()
+    for found in batches.epoch(numbered(count), config, number):
+        assert found.pixels[:, 0, 0, 0].tolist() == found.labels.tolist() == found.indices.tolist()
+        labels += found.labels.tolist()
     assert len(labels) == len(set(labels)) == (count // batch * batch if count >= batch else count)
 
 
 def test_epoch_is_a_permutation_in_full_batches() -> None:
-    found = [labels for _, labels in batches.epoch(numbered(12), Training(batch=4, crop=0), 0)]
+    found = [batch.labels for batch in batches.epoch(numbered(12), Training(batch=4), 0)]
     assert [len(labels) for labels in found] == [4, 4, 4]
     assert sorted(torch.cat(found).tolist()) == list(range(12))
 
 
 def orders(seed: int, number: int) -> list[list[int]]:
     config = Training(batch=8, seed=seed)
-    return [labels.tolist() for _, labels in batches.epoch(numbered(32), config, number)]
+    return [batch.labels.tolist() for batch in batches.epoch(numbered(32), config, number)]
 
 
 def test_seed_and_epoch_number_decide_the_order() -> None:
@@ -113,7 +65,7 @@ def test_seed_and_epoch_number_decide_the_order() -> None:
 
 
 def test_pixels_are_channels_last() -> None:
-    pixels, _ = next(batches.epoch(numbered(8), Training(batch=4), 0))
+    pixels = next(batches.epoch(numbered(8), Training(batch=4), 0)).pixels
     assert pixels.shape == (4, 3, 4, 4)
     assert pixels.dtype == torch.uint8
     assert pixels.is_contiguous(memory_format=torch.channels_last)
@@ -142,3 +94,58 @@ def test_read_gives_what_was_prepared(tmp_path: Path) -> None:
     assert len(examples) == 3
     assert torch.equal(examples.images, pictures(3))
     assert examples.labels.tolist() == [2, 0, 1]
+
+
+def views_seen(views: int, epochs: int, config: Training) -> list[dict[int, bytes]]:
+    """Return what each epoch showed of each image."""
+    examples = Examples(pictures(12), torch.arange(12))
+    seen = []
+    for number in range(epochs):
+        shown = batches.epoch(examples, config, number, views)
+        seen.append(
+            {int(i): p.numpy().tobytes() for batch in shown for i, p in zip(batch.indices, batch.pixels, strict=True)}
+        )
+    return seen
+
+
+def test_epoch_e_shows_view_e_modulo_views_in_another_order() -> None:
+    config = Training(batch=4, augment=Augment(crop=2, rotate=10, colour=0.3))
+    seen = views_seen(3, 7, config)
+    assert seen[0] == seen[3] == seen[6]
+    assert seen[1] == seen[4]
+    assert seen[0] != seen[1] != seen[2]
+    assert list(seen[0]) != list(seen[3])
+
+
+def test_without_views_each_epoch_shows_a_new_one() -> None:
+    seen = views_seen(0, 4, Training(batch=4, augment=Augment(crop=2)))
+    assert all(one != other for i, one in enumerate(seen) for other in seen[:i])
+
+
+@settings(max_examples=20, deadline=None)
+@given(batch=st.integers(2, 12), seed=st.integers(0, 5), view=st.integers(0, 9))
+def test_an_image_looks_the_same_in_whatever_batch_it_comes(batch: int, seed: int, view: int) -> None:
+    augment = Augment(crop=2, rotate=15, scale=0.2, colour=0.4, cutout=3, randaugment=RandAugment())
+    examples = Examples(pictures(12), torch.arange(12))
+    table = draws.of_view(seed, view, 12)
+    whole = batches.seen(examples, torch.arange(12), table, view, augment).pixels
+    config = Training(batch=batch, seed=seed, augment=augment)
+    for found in batches.epoch(examples, config, view):
+        assert torch.equal(found.pixels, whole[found.indices])
+
+
+def test_mixed_batches_carry_both_labels() -> None:
+    config = Training(batch=6, augment=Augment(crop=0, flip=False, mixup=1.0))
+    found = next(batches.epoch(numbered(6), config, 0))
+    assert found.others is not None and found.share is not None
+    wanted = found.share * found.labels + (1 - found.share) * found.others
+    assert torch.allclose(found.pixels[:, 0, 0, 0].float(), wanted, atol=0.51)
+    assert sorted(found.others.tolist()) == list(range(6))
+
+
+def test_a_batch_moves_with_all_that_it_has() -> None:
+    config = Training(batch=4, augment=Augment(cutmix=1.0))
+    moved = next(batches.epoch(numbered(8), config, 0)).on(torch.device("meta"))
+    assert moved.others is not None and moved.share is not None
+    assert {t.device.type for t in (moved.pixels, moved.labels, moved.others, moved.share)} == {"meta"}
+    assert moved.indices.device.type == "cpu"

@@ -15,10 +15,12 @@ def test_no_file_is_a_fresh_state(tmp_path: Path) -> None:
 
 
 def test_state_comes_back(tmp_path: Path) -> None:
-    state = State(3, {"w": torch.arange(4.0)}, {"state": {}}, 2, {"w": torch.ones(4)}, [0.5, 0.25], [0.1, 0.9])
+    model, kept = {"w": torch.arange(4.0)}, {"w": torch.ones(4)}
+    state = State(3, model, kept_epoch=2, kept=kept, first_loss=2.5, losses=[0.5, 0.25], accuracies=[0.1, 0.9])
     checkpoint.save(state, tmp_path / "c.pt")
     back = checkpoint.load(tmp_path / "c.pt")
-    assert (back.epoch, back.kept_epoch, back.losses, back.accuracies) == (3, 2, [0.5, 0.25], [0.1, 0.9])
+    assert (back.epoch, back.kept_epoch, back.first_loss) == (3, 2, 2.5)
+    assert (back.losses, back.accuracies) == ([0.5, 0.25], [0.1, 0.9])
     assert torch.equal(back.model["w"], torch.arange(4.0))
     assert torch.equal(back.kept["w"], torch.ones(4))
 

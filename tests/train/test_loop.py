@@ -1,7 +1,10 @@
 """The training loop: goes on bit for bit, keeps the best, refuses what is not a number."""
 
 import copy
+import math
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
-from edgekd.recipe import Training
+from edgekd.recipe import Augment, Training
 from edgekd.run import Progress, Run
 from edgekd.train import checkpoint, loop
-from edgekd.train.batches import Examples
+from edgekd.train.batches import Batch, Examples
 from edgekd.train.device import Place, open_fabric
 from edgekd.train.loop import Course
 from edgekd.workload.normalisation import Normalisation
@@ -52,12 +55,26 @@ def examples(count: int, seed: int) -> Examples:
 
 
 def course(keep_best: bool = False, **config: Any) -> Course:
-    values: dict[str, Any] = {"epochs": EPOCHS, "batch": 16, "lr": 0.05, "crop": 1, **config}
+    values: dict[str, Any] = {"epochs": EPOCHS, "batch": 16, "lr": 0.05, "augment": Augment(crop=1), **config}
     return Course("distill", examples(64, 0), examples(40, 1), Normalisation(), Training(**values), keep_best)
 
 
-def cross_entropy(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels)
+class Criterion(nn.Module):
+    """A loss out of a function of (logits, batch)."""
+
+    def __init__(self, function: Callable[[Tensor, Batch], Tensor]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, logits: Tensor, batch: Batch) -> Tensor:
+        return self._function(logits, batch)
+
+
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    return F.cross_entropy(logits, batch.labels)
+
+
+LABELS = Criterion(cross_entropy)
 
 
 def killed_after(epoch: int) -> Callable[[Progress], None]:
@@ -78,12 +95,12 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path: Path, fabric: Fabric
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
     whole, plan = net(), course(keep_best)
-    wanted = loop.fit(whole, cross_entropy, plan, fabric, tmp_path / "whole", Run())
+    wanted = loop.fit(whole, LABELS, plan, fabric, tmp_path / "whole", Run())
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(net(), cross_entropy, plan, fabric, tmp_path / "killed", Run(show=killed_after(epoch)))
+        loop.fit(net(), LABELS, plan, fabric, tmp_path / "killed", Run(show=killed_after(epoch)))
     said: list[str] = []
     resumed = net()
-    found = loop.fit(resumed, cross_entropy, plan, fabric, tmp_path / "killed", Run(say=said.append))
+    found = loop.fit(resumed, LABELS, plan, fabric, tmp_path / "killed", Run(say=said.append))
     assert said == [f"distill: goes on after epoch {epoch} of {EPOCHS}"]
     assert same_bits(whole, resumed)
     assert found == wanted
@@ -94,23 +111,23 @@ def test_kill_within_an_epoch_repeats_that_epoch_to_the_same_bits(tmp_path: Path
     (tmp_path / "killed").mkdir()
     calls = 0
 
-    def killing(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+    def killing(logits: Tensor, batch: Batch) -> Tensor:
         nonlocal calls
         calls += 1
         if calls == 4 + 3:
             raise KeyboardInterrupt
-        return cross_entropy(logits, pixels, labels)
+        return cross_entropy(logits, batch)
 
     whole, resumed = net(), net()
-    loop.fit(whole, cross_entropy, course(), fabric, tmp_path / "whole", Run())
+    loop.fit(whole, LABELS, course(), fabric, tmp_path / "whole", Run())
     with pytest.raises(KeyboardInterrupt):
-        loop.fit(net(), killing, course(), fabric, tmp_path / "killed", Run())
-    loop.fit(resumed, cross_entropy, course(), fabric, tmp_path / "killed", Run())
+        loop.fit(net(), Criterion(killing), course(), fabric, tmp_path / "killed", Run())
+    loop.fit(resumed, LABELS, course(), fabric, tmp_path / "killed", Run())
     assert same_bits(whole, resumed)
 
 
 def test_training_learns(tmp_path: Path, fabric: Fabric) -> None:
-    outcome = loop.fit(net(), cross_entropy, course(epochs=6, lr=0.2), fabric, tmp_path, Run())
+    outcome = loop.fit(net(), LABELS, course(epochs=6, lr=0.2), fabric, tmp_path, Run())
     assert outcome.losses[-1] < outcome.losses[0]
     assert outcome.accuracies[-1] > 0.9
     assert len(outcome.losses) == len(outcome.accuracies) == 6
@@ -121,12 +138,12 @@ def test_keep_best_keeps_the_best_epoch(tmp_path: Path, fabric: Fabric, monkeypa
     after: list[dict[str, Tensor]] = []
     module = net()
 
-    def accuracy(model: nn.Module, course: Course) -> float:
+    def accuracy(model: nn.Module, course: Course, fabric: Fabric) -> float:
         after.append(copy.deepcopy(module.state_dict()))
         return next(given)
 
     monkeypatch.setattr(loop, "_accuracy", accuracy)
-    outcome = loop.fit(module, cross_entropy, course(keep_best=True), fabric, tmp_path, Run())
+    outcome = loop.fit(module, LABELS, course(keep_best=True), fabric, tmp_path, Run())
     assert outcome.epoch == 2
     assert all(torch.equal(value, after[1][name]) for name, value in module.state_dict().items())
     assert not torch.equal(module.state_dict()["0.weight"], after[3]["0.weight"])
@@ -134,7 +151,7 @@ def test_keep_best_keeps_the_best_epoch(tmp_path: Path, fabric: Fabric, monkeypa
 
 def test_without_keep_best_the_last_epoch_stays(tmp_path: Path, fabric: Fabric) -> None:
     module = net()
-    outcome = loop.fit(module, cross_entropy, course(), fabric, tmp_path, Run())
+    outcome = loop.fit(module, LABELS, course(), fabric, tmp_path, Run())
     state = checkpoint.load(tmp_path / checkpoint.FILE_NAME)
     assert outcome.epoch == state.epoch == EPOCHS
     assert state.kept == {}
@@ -143,7 +160,7 @@ def test_without_keep_best_the_last_epoch_stays(tmp_path: Path, fabric: Fabric) 
 
 def test_accuracy_on_validation_is_that_of_the_module(tmp_path: Path, fabric: Fabric) -> None:
     module, plan = net(), course()
-    outcome = loop.fit(module, cross_entropy, plan, fabric, tmp_path, Run())
+    outcome = loop.fit(module, LABELS, plan, fabric, tmp_path, Run())
     module.eval()
     right = 0
     for image, label in zip(plan.val.images, plan.val.labels, strict=True):
@@ -155,13 +172,18 @@ def test_accuracy_on_validation_is_that_of_the_module(tmp_path: Path, fabric: Fa
 def test_loss_that_is_not_finite_names_step_and_learning_rate(tmp_path: Path, fabric: Fabric) -> None:
     calls = 0
 
-    def breaking(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+    def breaking(logits: Tensor, batch: Batch) -> Tensor:
         nonlocal calls
         calls += 1
-        return cross_entropy(logits, pixels, labels) * (float("nan") if calls > 6 else 1.0)
+        return cross_entropy(logits, batch) * (float("nan") if calls > 6 else 1.0)
 
-    with pytest.raises(ModelError, match=r"distill: the loss is not a number at step 7 \(learning rate 0\.\d+, batch"):
-        loop.fit(net(), breaking, course(), fabric, tmp_path, Run())
+    with pytest.raises(ModelError) as raised:
+        loop.fit(net(), Criterion(breaking), course(), fabric, tmp_path, Run())
+    rate = 0.05 * (1 + math.cos(math.pi * 6 / 16)) / 2
+    assert raised.value.message == (
+        f"distill: the loss is not a number at step 6 (epoch 2, batch 3 of 4, learning rate {rate:.4g}, batch size 16)"
+    )
+    assert "epoch 1 is kept" in raised.value.hint
     state = checkpoint.load(tmp_path / checkpoint.FILE_NAME)
     assert state.epoch == 1
     assert all(torch.isfinite(value).all() for value in state.model.values())
@@ -173,11 +195,11 @@ def test_norms_and_biases_get_no_weight_decay(tmp_path: Path, fabric: Fabric) ->
         for parameter in module.parameters():
             parameter.fill_(1.0)
 
-    def flat(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
+    def flat(logits: Tensor, batch: Batch) -> Tensor:
         return 0.0 * logits.sum()
 
     plan = course(epochs=1, batch=64, lr=0.5, weight_decay=0.1, momentum=0.0)
-    loop.fit(module, flat, plan, fabric, tmp_path, Run())
+    loop.fit(module, Criterion(flat), plan, fabric, tmp_path, Run())
     left = {name: parameter.unique().tolist() for name, parameter in module.named_parameters()}
     assert left == {
         "0.weight": [pytest.approx(0.95)],
@@ -193,7 +215,7 @@ def test_frozen_parameters_stay(tmp_path: Path, fabric: Fabric) -> None:
     module = net()
     frozen = module.get_parameter("0.weight").requires_grad_(False)
     before = frozen.clone()
-    loop.fit(module, cross_entropy, course(epochs=1), fabric, tmp_path, Run())
+    loop.fit(module, LABELS, course(epochs=1), fabric, tmp_path, Run())
     assert torch.equal(frozen, before)
 
 
@@ -203,8 +225,8 @@ def test_one_epoch_is_sgd_with_nesterov_by_hand(tmp_path: Path, fabric: Fabric) 
     weight = module[1].weight.detach().double().clone()
     images = torch.tensor([[160, 128, 64]] * 4, dtype=torch.uint8).view(4, 1, 1, 3)
     data = Examples(images, torch.tensor([0, 0, 0, 0]))
-    config = Training(epochs=3, batch=4, lr=0.1, momentum=0.9, weight_decay=0.0, crop=0, flip=False)
-    loop.fit(module, cross_entropy, Course("s", data, data, Normalisation(), config, False), fabric, tmp_path, Run())
+    config = Training(epochs=3, batch=4, lr=0.1, momentum=0.9, weight_decay=0.0, augment=Augment(crop=0, flip=False))
+    loop.fit(module, LABELS, Course("s", data, data, Normalisation(), config, False), fabric, tmp_path, Run())
     x = torch.tensor([0.5, 0.0, -1.0], dtype=torch.float64)
     velocity = torch.zeros_like(weight)
     for rate in (0.1, 0.075, 0.025):
@@ -212,3 +234,113 @@ def test_one_epoch_is_sgd_with_nesterov_by_hand(tmp_path: Path, fabric: Fabric) 
         velocity = 0.9 * velocity + gradient
         weight = weight - rate * (gradient + 0.9 * velocity)
     assert torch.allclose(module[1].weight.double(), weight, atol=1e-6)
+
+
+def test_loss_that_runs_away_names_the_step_where_it_began(tmp_path: Path, fabric: Fabric) -> None:
+    calls = 0
+
+    def running_away(logits: Tensor, batch: Batch) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return cross_entropy(logits, batch) * (1e6 if calls > 9 else 1.0)
+
+    with pytest.raises(ModelError, match=r"the loss has run away to \d.*e\+0\d at step 9 \(epoch 3, batch 2 of 4"):
+        loop.fit(net(), Criterion(running_away), course(), fabric, tmp_path, Run())
+    assert checkpoint.load(tmp_path / checkpoint.FILE_NAME).epoch == 2
+
+
+def test_a_resumed_training_judges_running_away_by_the_first_loss_of_all(tmp_path: Path, fabric: Fabric) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(net(), LABELS, course(), fabric, tmp_path, Run(show=killed_after(2)))
+    first = checkpoint.load(tmp_path / checkpoint.FILE_NAME).first_loss
+    assert first is not None and 0.3 < first < 2
+    large = Criterion(lambda logits, batch: cross_entropy(logits, batch) + 150 * first)
+    with pytest.raises(ModelError, match="at step 8 "):
+        loop.fit(net(), large, course(), fabric, tmp_path, Run())
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_killed_training_with_average_clipping_and_a_loss_that_learns_goes_on_to_the_same_bits(
+    tmp_path: Path, fabric: Fabric, keep_best: bool
+) -> None:
+    plan = course(keep_best, ema=0.9, clip=0.5)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole, resumed = net(), net()
+    wanted = loop.fit(whole, Learning(), plan, fabric, tmp_path / "whole", Run())
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(net(), Learning(), plan, fabric, tmp_path / "killed", Run(show=killed_after(2)))
+    assert loop.fit(resumed, Learning(), plan, fabric, tmp_path / "killed", Run()) == wanted
+    assert same_bits(whole, resumed)
+
+
+class Learning(nn.Module):
+    """Cross-entropy of logits through a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(logits + self.layer(logits), batch.labels)
+
+
+def test_what_a_loss_learns_is_trained_along(tmp_path: Path, fabric: Fabric) -> None:
+    criterion = Learning()
+    before = criterion.layer.weight.detach().clone()
+    loop.fit(net(), criterion, course(epochs=1), fabric, tmp_path, Run())
+    assert not torch.equal(criterion.layer.weight, before)
+
+
+def test_the_average_is_kept_and_is_the_formula_in_float64(tmp_path: Path, fabric: Fabric) -> None:
+    module, weights = net(), []
+    start = module[0].weight.detach().double().clone()
+
+    def watching(logits: Tensor, batch: Batch) -> Tensor:
+        weights.append(module[0].weight.detach().double().clone())
+        return cross_entropy(logits, batch)
+
+    plain = net()
+    loop.fit(plain, LABELS, course(), fabric, _folder(tmp_path, "plain"), Run())
+    loop.fit(module, Criterion(watching), course(ema=0.8), fabric, _folder(tmp_path, "average"), Run())
+    after = [*weights[1:], plain[0].weight.detach().double()]
+    average = start
+    for step, value in enumerate(after):
+        decay = min(0.8, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * value
+    assert torch.allclose(module[0].weight.double(), average, atol=1e-6)
+    assert not torch.allclose(module[0].weight, plain[0].weight, atol=1e-4)
+
+
+def test_clipping_bounds_the_norm_of_all_gradients_together(tmp_path: Path, fabric: Fabric) -> None:
+    """One step of plain SGD moves all weights together by at most lr · clip."""
+    module = net()
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    steep = Criterion(lambda logits, batch: 1e3 * cross_entropy(logits, batch))
+    config = course(epochs=1, batch=64, lr=0.5, momentum=0.0, weight_decay=0.0, clip=0.25)
+    loop.fit(module, steep, config, fabric, tmp_path, Run())
+    moved = torch.cat([(parameter - before[name]).flatten() for name, parameter in module.named_parameters()])
+    assert moved.norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)
+
+
+def test_seconds_per_epoch_grow_with_the_images(fabric: Fabric) -> None:
+    few = loop.seconds_per_epoch(net(), LABELS, course(), fabric)
+    assert 0 < few < 10
+
+
+def test_compiled_training_is_near_the_plain_one(tmp_path: Path, fabric: Fabric) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    plain, compiled = net(), net()
+    for module in (plain, compiled):
+        module[3].p = 0.0  # compiled dropout draws other numbers
+    loop.fit(plain, LABELS, course(), fabric, _folder(tmp_path, "plain"), Run())
+    loop.fit(compiled, LABELS, replace(course(), compiled=True), fabric, _folder(tmp_path, "compiled"), Run())
+    for name, value in plain.state_dict().items():
+        assert torch.allclose(value.float(), compiled.state_dict()[name].float(), atol=1e-3)
+
+
+def _folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir()
+    return parent / name

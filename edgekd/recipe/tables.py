@@ -1,31 +1,14 @@
-"""Everything that a recipe (edgekd.toml) may say. A missing table skips its stage, an empty one takes the defaults."""
+"""The tables of a recipe, and the recipe itself. A missing table skips its stage, an empty one takes the defaults."""
 
 from __future__ import annotations
 
-import json
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from edgekd.errors import RecipeError
-from edgekd.strict import explain
-
-FILE_NAME = "edgekd.toml"
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Pixels = tuple[float, float, float]
-Side = Annotated[int, Field(ge=1, le=4096)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Scalar = bool | int | float | str
-
-
-class Table(BaseModel):
-    """A table of the recipe: unknown keys and wrong types are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+from edgekd.recipe.basis import Fraction, Pixels, Positive, Scalar, Seed, Side, Table
+from edgekd.recipe.training import Distill, Training
 
 
 class Data(Table):
@@ -64,7 +47,7 @@ class Model(Table):
     """A network: a callable, its arguments, perhaps its weights and the normalisation that they were trained with."""
 
     model: str
-    args: dict[str, Scalar] = {}
+    args: dict[str, Scalar] = Field(default_factory=dict)
     weights: str = ""
     """A safetensors file, or a torch file of tensors only; relative to the recipe. Empty: starts from the seed."""
     mean: Pixels | None = None
@@ -83,39 +66,12 @@ class Model(Table):
         return self
 
 
-class Training(Table):
-    """A schedule of the one training loop."""
-
-    epochs: Annotated[int, Field(ge=1)] = 20
-    batch: Annotated[int, Field(ge=2)] = 128
-    lr: Annotated[float, Field(gt=0)] = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["cosine", "one-cycle"] = "cosine"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    crop: Annotated[int, Field(ge=0)] = 4
-    """Pad by this many black pixels, then crop at random; 0: no crop."""
-    flip: bool = True
-    """Mirror half of the images left to right."""
-    select: Literal["auto", "best", "last"] = "auto"
-    """Which epoch is kept. `auto`: the best on validation, or the last where given weights have seen those images."""
-    seed: Seed = 0
-
-
 class Teacher(Model):
     """The network that supervises. Without weights it is trained first, by `[teacher.train]`."""
 
     train: Training = Training()
     min_teacher: Fraction | None = None
     """The least accuracy on validation that a teacher must show; default: three times chance, at most half way to 1."""
-
-
-class Distill(Training):
-    """Logit distillation, Hinton et al. 2015 (arXiv:1503.02531)."""
-
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    alpha: Fraction = 0.1
-    """Weight of the hard labels; the teacher's logits weigh 1 - alpha."""
 
 
 class Prune(Table):
@@ -155,9 +111,9 @@ class Budget(Table):
     min_accuracy: Fraction | None = None
     max_accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = None
     """Teacher minus shipped."""
-    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    max_latency_ms: Positive | None = None
     """Median, batch 1, on the target."""
-    max_size_kb: Annotated[float, Field(gt=0)] | None = None
+    max_size_kb: Positive | None = None
     """Of model.onnx, in units of 1000 bytes."""
 
     def over(self, other: Budget) -> Budget:
@@ -170,10 +126,13 @@ class Compute(Table):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "float"] = "auto"
+    """`auto`: the faster one where the processor multiplies bf16, measured once on the student; else float."""
     threads: Annotated[int, Field(ge=0)] = 0
     """0: all cores of this machine."""
     strategy: str = "auto"
     """Lightning Fabric's strategy."""
+    compile: bool = False
+    """Train through torch.compile; on a CPU it needs a C++ compiler."""
 
 
 class Recipe(Table):
@@ -200,66 +159,3 @@ class Recipe(Table):
         if self.distill is not None and self.student is None:
             raise ValueError("[distill] needs a [student]")
         return self
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file or the one inside a folder; `overrides` are `table.key=value` with TOML values.
-
-    Raises RecipeError naming file, key and value.
-    """
-    file = path / FILE_NAME if path.is_dir() else path
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"no recipe at {file}", f"name an {FILE_NAME}, or a folder that holds one") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file}: not a TOML file: {error}", "see the recipe in the README, key by key") from None
-    except OSError as error:
-        raise RecipeError(f"{file}: {error.strerror}", f"name an {FILE_NAME}, or a folder that holds one") from None
-    values.setdefault("name", file_name(file.resolve().parent.name))
-    return parse(values, str(file), file.resolve().parent, overrides)
-
-
-def file_name(words: str) -> str:
-    """Return words as a name that is safe in paths."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", words).strip("-.") or "edgekd"
-
-
-def digits(overrides: Sequence[str] = ()) -> Recipe:
-    """Return the built-in example; its store lies in the current folder."""
-    file = Path(__file__).with_name("digits.toml")
-    values = tomllib.loads(file.read_text(encoding="utf-8"))
-    return parse(values, "digits", Path.cwd(), overrides)
-
-
-def parse(values: Mapping[str, Any], where: str, folder: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Make a recipe out of TOML values. Raises RecipeError."""
-    merged = json.loads(json.dumps(values, default=str))
-    for override in overrides:
-        _override(merged, override)
-    if "folder" in merged:
-        raise RecipeError(f'{where}: unknown key "folder"', "paths are relative to the recipe's own folder")
-    try:
-        # JSON mode: TOML has lists only, and strictness there still takes a list for a tuple.
-        recipe = Recipe.model_validate_json(json.dumps(merged, default=str))
-    except ValidationError as error:
-        raise RecipeError(*explain(error, Recipe, where)) from None
-    return recipe.model_copy(update={"folder": folder})
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    """Set one `table.key=value`; the value is TOML, a bare word is a string."""
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        hint = "for instance --set distill.epochs=5"
-        raise RecipeError(f'--set "{override}" is not of the form table.key=value', hint)
-    table = values
-    for key in keys[:-1]:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f'--set "{override}": {key} is a value, not a table', "see the recipe in the README")
-    try:
-        table[keys[-1]] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[keys[-1]] = text

@@ -1,0 +1,172 @@
+"""The torch half of a build: networks trained, distilled and pruned, in the order of the stages."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+from edgekd.compilation import evaluated, exported
+from edgekd.distill import pace
+from edgekd.distill.stage import distill, recover, teach, train_teacher
+from edgekd.errors import ModelError
+from edgekd.models import network
+from edgekd.models.stage import initialise
+from edgekd.products import Networks
+from edgekd.project import Project, bare, with_selection
+from edgekd.prune.stage import prune
+from edgekd.recipe import Distill, Training
+from edgekd.store import Artifact, PlanEndsError, Store
+from edgekd.train import precision
+from edgekd.train.device import Place
+
+T = TypeVar("T", bound=Training)
+Under = Literal["distill", "recover"]
+
+
+def chain(store: Store, project: Project, place: Place, data: Artifact) -> Networks:
+    """Run the torch stages. The teacher is checked before anything trains under it."""
+    recipe = project.recipe
+    teacher = _initialised(store, project, data, of_teacher=True, seed=recipe.teacher.train.seed)
+    starts = [teacher]
+    if recipe.student is not None:
+        seeds = _seeds(recipe.distill) if recipe.distill else [0]
+        starts = [_initialised(store, project, data, of_teacher=False, seed=seed) for seed in seeds]
+    place = _settled(store, project, place, starts[0])
+    if not recipe.teacher.weights:
+        config = _paced(store, project, "teacher", teacher, None, data, recipe.teacher.train, place)
+        teacher = store.run(
+            train_teacher, start=teacher.path, code=project.teacher, train=data.path / "train", val=data.path / "val",
+            config=with_selection(config, True), place=place,
+        )  # fmt: skip
+    _check_teacher(store, project, data, teacher)
+    students = [teacher] if recipe.student is None else starts
+    if recipe.distill is not None:
+        students = _under_teacher(store, project, "distill", students, teacher, data, recipe.distill, place)
+    if recipe.prune is None:
+        return Networks(data, teacher, students[0], students[0], students[0], {"student": tuple(students)})
+    # The cut does not depend on how it is recovered from: another recovery does not cut again.
+    settings = recipe.prune.model_copy(update={"recovery": Distill()})
+    pruned = store.run(
+        prune, start=students[0].path, code=project.student, train=data.path / "train", config=settings, place=place
+    )
+    starts = [pruned for _ in _seeds(recipe.prune.recovery)]
+    finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
+    over_seeds = {"student": tuple(students), "pruned": tuple(finals)}
+    return Networks(data, teacher, students[0], pruned, finals[0], over_seeds)
+
+
+def _initialised(store: Store, project: Project, data: Artifact, of_teacher: bool, seed: int) -> Artifact:
+    recipe = project.recipe
+    model = recipe.teacher if of_teacher else recipe.student or recipe.teacher
+    seed = 0 if model.weights else seed  # then it decides nothing
+    return store.run(
+        initialise,
+        code=project.teacher if of_teacher else project.student,
+        weights=project.teacher_weights if of_teacher else project.student_weights,
+        config=bare(model), classes=len(store.metrics(data)["classes"]), shape=recipe.data.shape, seed=seed,
+    )  # fmt: skip
+
+
+def _under_teacher(
+    store: Store,
+    project: Project,
+    name: Under,
+    starts: list[Artifact],
+    teacher: Artifact,
+    data: Artifact,
+    config: Distill,
+    place: Place,
+) -> list[Artifact]:
+    """Distill or recover, once per seed."""
+    unseen = not (project.start_saw_train and store.metrics(data)["val_from_train"])
+    config = _paced(store, project, name, starts[0], teacher, data, with_selection(config, unseen), place)
+    train = data.path / "train"
+    found = []
+    for start, seed in zip(starts, _seeds(config), strict=True):
+        settings = config.model_copy(update={"seed": seed, "seeds": ()})
+        logits = None
+        if settings.teacher_cache is not None and settings.terms:
+            # Views beyond the last epoch are never seen.
+            views = min(settings.teacher_cache.views, settings.epochs)
+            cache = settings.teacher_cache.model_copy(update={"views": views})
+            settings = settings.model_copy(update={"teacher_cache": cache})
+            logits = store.run(
+                teach, teacher=teacher.path, teacher_code=project.teacher, train=train, augment=settings.augment,
+                seed=seed, batch=settings.batch, config=cache, place=place,
+            ).path  # fmt: skip
+        trained = store.run(
+            distill if name == "distill" else recover, name=name, start=start.path, code=project.student,
+            teacher=teacher.path, teacher_code=project.teacher, logits=logits, train=train, val=data.path / "val",
+            config=settings, place=place,
+        )  # fmt: skip
+        found.append(trained)
+    return found
+
+
+def _seeds(config: Distill) -> list[int]:
+    return list(config.seeds) or [config.seed]
+
+
+def _paced(
+    store: Store,
+    project: Project,
+    name: str,
+    start: Artifact,
+    teacher: Artifact | None,
+    data: Artifact,
+    config: T,
+    place: Place,
+) -> T:
+    """Turn a budget of time into a number of epochs, measured once and then kept."""
+    if not config.budget:
+        return config
+    code = project.teacher if teacher is None else project.student
+    supervisor = None if teacher is None else (teacher.path, project.teacher)
+    splits = (data.path / "train", data.path / "val")
+
+    def measure() -> str:
+        return str(pace.epochs_within(name, start.path, code, supervisor, splits, config, place))
+
+    for needed in (start, data, *([teacher] if teacher else [])):
+        store.metrics(needed)  # ends a plan where it is not made yet
+    asked = {"config": config, "place": place, "start": store.digest(start.path), "train": store.digest(splits[0])}
+    asked |= {"teacher": store.digest(teacher.path)} if teacher is not None else {}
+    epochs = int(store.choose(f"{name}-epochs", asked, measure))
+    store.say(f"{name}: the budget of {config.budget} holds {epochs} epochs")
+    return config.model_copy(update={"epochs": epochs, "budget": ""})
+
+
+def _settled(store: Store, project: Project, place: Place, student: Artifact) -> Place:
+    """Settle `precision = "auto"` by a measurement of the student, where the processor multiplies bf16."""
+    automatic = project.recipe.compute.precision == "auto" and place.device == "cpu"
+    if project.rehearsal or not automatic or place.precision != "bf16-mixed" or not student.path.exists():
+        return place
+
+    def measure() -> str:
+        module = network.load(student.path, project.student).module
+        return precision.faster(module, project.recipe.data.shape, place)
+
+    asked = {"student": store.digest(student.path), "place": place, "shape": project.recipe.data.shape}
+    try:
+        chosen = store.choose("precision", asked, measure)
+    except PlanEndsError:
+        return place
+    return place.model_copy(update={"precision": chosen})
+
+
+def _check_teacher(store: Store, project: Project, data: Artifact, teacher: Artifact) -> None:
+    """Measure the teacher on validation before anything trains. Raises ModelError when it is far too low."""
+    if project.rehearsal:
+        return
+    graph = exported(store, teacher, project, data.path / "calibration", 18, 8, of_teacher=True)
+    measured = evaluated(store, graph.path, data.path / "val", None).metrics
+    if not measured:
+        return  # only planned
+    chance = 1 / len(store.metrics(data)["classes"])
+    asked = project.recipe.teacher.min_teacher
+    least = asked if asked is not None else min(3 * chance, (1 + chance) / 2)
+    if measured["top1"] < least:
+        raise ModelError(
+            f"the teacher is right on {100 * measured['top1']:.1f} % of the validation images, "
+            f"less than {100 * least:.1f} %",
+            "suspects: the order of the classes (data.labels), mean and std, RGB against BGR; or lower min_teacher",
+        )

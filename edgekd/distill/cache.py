@@ -1,0 +1,124 @@
+"""The teacher's logits of some views of each image, as files that a training reads instead of asking the teacher.
+
+logits/view-000.npy   float16 [images, classes], or [images, top + 1] where only the largest are kept
+logits/top-000.npy    int32 [images, top], whose columns they are; the last of top + 1 is the level of all others
+logits/cache.json     how many views and classes there are
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from edgekd.errors import ModelError
+from edgekd.recipe import Augment
+from edgekd.run import Progress, Run
+from edgekd.train import batches, draws
+from edgekd.train.batches import Batch, Examples
+
+
+class Shape(BaseModel):
+    """What the files hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    views: int
+    classes: int
+    top: int
+    """0: all logits."""
+
+
+def write(
+    folder: Path,
+    teach: Callable[[Tensor], Tensor],
+    examples: Examples,
+    augment: Augment,
+    seed: int,
+    batch: int,
+    views: int,
+    top: int,
+    run: Run,
+) -> None:
+    """Write `views` views; those that lie there already stay.
+
+    `teach` makes logits [B, classes] of pixels uint8 [B, 3, H, W]. Raises ModelError where a logit is no float16.
+    """
+    folder.mkdir(exist_ok=True)
+    for view in range(views):
+        file = folder / f"view-{view:03d}.npy"
+        if not file.exists():
+            logits = _of_view(teach, examples, augment, seed, batch, view)
+            _save(file, logits, top)
+        run.show(Progress("teach", view + 1, views, f"view {view + 1}/{views}", milestone=True))
+    classes = teach(batches.seen(examples, torch.arange(1), draws.of_view(seed, 0, 1), 0, augment).pixels).shape[1]
+    shape = Shape(views=views, classes=classes, top=top if top < classes - 1 else 0)
+    (folder / "cache.json").write_text(shape.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read(folder: Path, device: torch.device) -> Callable[[Batch], Tensor]:
+    """Return a batch -> the teacher's logits float32 [B, classes] of its view, read from the files."""
+    shape = Shape.model_validate_json((folder / "cache.json").read_text(encoding="utf-8"))
+    views = [torch.from_numpy(np.load(folder / f"view-{view:03d}.npy")) for view in range(shape.views)]
+    kept = range(shape.views if shape.top else 0)
+    columns = [torch.from_numpy(np.load(folder / f"top-{view:03d}.npy")) for view in kept]
+
+    def logits(batch: Batch) -> Tensor:
+        rows = views[batch.view][batch.indices]
+        if shape.top:
+            rows = _spread(rows, columns[batch.view][batch.indices].long(), shape.classes)
+        return rows.to(device, non_blocking=True).float()
+
+    return logits
+
+
+def _of_view(
+    teach: Callable[[Tensor], Tensor], examples: Examples, augment: Augment, seed: int, batch: int, view: int
+) -> Tensor:
+    """Return float16 [images, classes], in batches of one size: another may take a kernel that sums otherwise."""
+    count = len(examples)
+    table = draws.of_view(seed, view, count)
+    found = []
+    for start in range(0, count, batch):
+        indices = torch.arange(start, start + batch) % count
+        pixels = batches.seen(examples, indices, table, view, augment).pixels
+        found.append(rounded(teach(pixels))[: count - start].cpu())
+    return torch.cat(found)
+
+
+def rounded(logits: Tensor) -> Tensor:
+    """Return logits as they are kept, float16. Raises ModelError where one is not finite in it."""
+    half = logits.half()
+    if not half.isfinite().all():
+        raise ModelError(
+            f"the teacher gives logits up to {logits.abs().max().item():.4g}, which a float16 cannot hold",
+            "check the teacher's weights, mean and std; or leave out teacher_cache",
+        )
+    return half
+
+
+def _save(file: Path, logits: Tensor, top: int) -> None:
+    """Write beside, then rename; the columns first, since a view that lies there is taken to be whole."""
+    if top and top < logits.shape[1] - 1:
+        largest, columns = logits.float().topk(top, dim=1)
+        others = logits.float().scatter(1, columns, -torch.inf).logsumexp(1, keepdim=True)
+        level = others - np.log(logits.shape[1] - top)
+        logits = torch.cat((largest, level), dim=1).half()
+        _write(file.with_name(file.name.replace("view", "top")), columns.int().numpy())
+    _write(file, logits.numpy())
+
+
+def _write(file: Path, array: np.ndarray) -> None:
+    beside = file.with_name(f"{file.name}.new")
+    with beside.open("wb") as stream:
+        np.save(stream, array)
+    beside.replace(file)
+
+
+def _spread(rows: Tensor, columns: Tensor, classes: int) -> Tensor:
+    """Return [B, classes]: the largest in their columns, all others at the level that keeps their total probability."""
+    return rows[:, -1:].expand(-1, classes).scatter(1, columns, rows[:, :-1])
