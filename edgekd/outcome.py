@@ -108,7 +108,7 @@ def _training(judged: Judged) -> dict[str, Any]:
         ("recover", judged.networks.final, recipe.prune.recovery if recipe.prune else None),
     ):
         if config is not None:
-            kept = {key: artifact.metrics[key] for key in ("epoch", "kept", "val_accuracy")}
+            kept = {key: artifact.metrics[key] for key in ("epoch", "epochs", "kept", "val_accuracy")}
             found[name] = {**config.model_dump(mode="json"), **kept}
     return found
 

@@ -289,6 +289,8 @@ def _differences(old: Metrics, new: Metrics) -> list[str]:
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(value, list):
+        value = {str(index): item for index, item in enumerate(value)}
     if isinstance(value, dict):
         inner = [_leaves(item, f"{path}.{name}".strip(".")) for name, item in value.items()]
         return {key: leaf for leaves in inner for key, leaf in leaves.items()}

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from edgekd.errors import RecipeError
-from edgekd.recipe import Budget, Recipe, digits, load, parse
+from edgekd.recipe import Budget, Hint, Recipe, digits, load, parse
+from edgekd.recipe.losses import Dkd, Kd
 
 MINIMAL: dict[str, Any] = {"name": "r", "data": {"source": "digits"}, "teacher": {"model": "m:f"}}
 
@@ -246,3 +247,61 @@ def test_values_that_no_build_can_use_are_refused(override: str, start: str) -> 
 
 def test_an_override_that_toml_reads_as_a_date_is_taken_as_its_text() -> None:
     assert digits(["data.path=2024-01-01"]).data.path == "2024-01-01"
+
+
+STUDENT = {"model": "m:g"}
+LAYERS = {"student": "a", "teacher": "b"}
+
+
+@pytest.mark.parametrize(
+    ("distill", "message", "hint"),
+    [
+        ({"loss": [{"kind": "dkdd"}]}, 'distill.loss.0.kind = "dkdd" is none', 'did you mean "dkd"? kinds: kd, dkd'),
+        ({"loss": [{"weight": 1.0}]}, "distill.loss.0.kind is missing", "kinds: kd, dkd"),
+        (
+            {"loss": [{"kind": "kd"}, {"kind": "dkd", "bta": 1.0}]},
+            'unknown key "bta" in [distill.loss.1]',
+            'did you mean "beta"? known keys: kind, weight, standardize, temperature, alpha, beta',
+        ),
+        ({"loss": [{"kind": "hint", "teacher": "a"}]}, "distill.loss.0.student is missing", ""),
+        ({"loss": [{"kind": "kd", "weight": 0.0}]}, "distill.loss.0.weight = 0.0: input should be greater than 0", ""),
+        ({"loss": [{"kind": "kd"}], "temperature": 2.0}, "distill: temperature stands beside [[distill.loss]]", ""),
+        ({"teacher_cache": {"views": 0}}, "distill.teacher_cache.views = 0: input should be greater than", ""),
+        ({"teacher_cache": {}, "augment": {"mixup": 0.2}}, "distill: teacher_cache cannot hold mixed images", "leave"),
+        ({"teacher_cache": {}, "augment": {"cutmix": 1.0}}, "distill: teacher_cache cannot hold mixed images", ""),
+        ({"teacher_cache": {}, "loss": [{"kind": "sp", **LAYERS}]}, "distill: teacher_cache holds logits alone", ""),
+        ({"loss": [{"kind": "dkd"}], "augment": {"mixup": 0.2}}, "distill: dkd splits the logits by the label", ""),
+        ({"budget": "30"}, 'distill.budget: "30" is no time', "a number above 0 and s, m or h, such as 30m"),
+        ({"budget": "0m"}, 'distill.budget: "0m" is no time', ""),
+        ({"budget": "9m", "epochs": 4}, "distill: epochs and budget are both given", ""),
+        ({"seeds": [3, 3]}, "distill: a seed is named twice", ""),
+        ({"seeds": [3], "seed": 2}, "distill: seed and seeds are both given", ""),
+        ({"crop": 2}, 'unknown key "crop" in [distill]', '"crop" is a key of augment; known keys: epochs'),
+        ({"ema": 1.0}, "distill.ema = 1.0: input should be less than 1", ""),
+        ({"augment": {"randaugment": {"operations": 5}}}, "distill.augment.randaugment.operations = 5", ""),
+    ],
+)
+def test_what_distillation_cannot_do_is_refused_in_one_line(distill: dict[str, Any], message: str, hint: str) -> None:
+    error = refused(distill=distill, student=STUDENT)
+    assert error.message.startswith(f"r.toml: {message}")
+    assert error.hint.startswith(hint) and "\n" not in error.message + error.hint
+
+
+def test_losses_come_as_their_types_with_the_papers_defaults() -> None:
+    given = [{"kind": "dkd", "weight": 2.0}, {"kind": "hint", **LAYERS}]
+    distill = parsed(distill={"loss": given}, student=STUDENT).distill
+    assert distill is not None
+    assert distill.terms == (Dkd(weight=2.0, temperature=4.0, alpha=1.0, beta=8.0), Hint(weight=100.0, **LAYERS))
+
+
+def test_without_losses_it_is_kd_with_what_alpha_leaves() -> None:
+    distill = parsed(distill={"alpha": 0.25, "temperature": 3.0}, student=STUDENT).distill
+    assert distill is not None
+    assert distill.terms == (Kd(weight=0.75, temperature=3.0),)
+
+
+@pytest.mark.parametrize(("budget", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("", 0)])
+def test_a_budget_is_in_seconds(budget: str, seconds: float) -> None:
+    distill = parsed(distill={"budget": budget} if budget else {}, student=STUDENT).distill
+    assert distill is not None
+    assert distill.budget_seconds == seconds

@@ -82,10 +82,10 @@ def attention(student: Tensor, teacher: Tensor, power: float) -> Tensor:
 def rkd(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
     """Park et al. 2019, "Relational Knowledge Distillation" (arXiv:1904.05068), equations 5 to 10, with Huber's loss.
 
-    Outputs [B, …], flattened per image: distance · (pairwise distances over their mean) + angle · (cosines of the
-    angles that triples of images span). Invariant to rotation, shift and scale; angles cost B³ numbers.
+    Outputs [B, D], or feature maps [B, D, …] averaged over their pixels: distance · (pairwise distances over their
+    mean) + angle · (cosines of the angles that triples of images span). Invariant to rotation, shift and scale.
     """
-    p, q = student.flatten(1), teacher.flatten(1)
+    p, q = _pooled(student), _pooled(teacher)
     return distance * F.smooth_l1_loss(_distances(p), _distances(q)) + angle * F.smooth_l1_loss(_angles(p), _angles(q))
 
 
@@ -125,6 +125,10 @@ def _pearson(p: Tensor, q: Tensor) -> Tensor:
 
 def _attention_map(features: Tensor, power: float) -> Tensor:
     return F.normalize(features.abs().pow(power).sum(1).flatten(1), dim=1)
+
+
+def _pooled(features: Tensor) -> Tensor:
+    return features.flatten(2).mean(2) if features.ndim > 2 else features
 
 
 def _distances(rows: Tensor) -> Tensor:

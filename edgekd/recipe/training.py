@@ -73,13 +73,13 @@ class Training(Table):
     @classmethod
     def _is_a_time(cls, value: str) -> str:
         if value and (not (found := _DURATION.fullmatch(value)) or float(found[1]) == 0):
-            raise ValueError("a budget is a number above 0 and s, m or h, such as 30m")
+            raise ValueError(f'"{value}" is no time', "a number above 0 and s, m or h, such as 30m")
         return value
 
     @model_validator(mode="after")
     def _epochs_or_budget(self) -> Training:
         if self.budget and "epochs" in self.model_fields_set:
-            raise ValueError("epochs and budget are both given: one follows from the other")
+            raise ValueError("epochs and budget are both given", "give one: the other follows from it")
         return self
 
     @property
@@ -113,9 +113,12 @@ class Distill(Training):
     @model_validator(mode="after")
     def _losses_fit_together(self) -> Distill:
         if self.loss and "temperature" in self.model_fields_set:
-            raise ValueError("temperature belongs into each [[distill.loss]]")
+            raise ValueError("temperature stands beside [[distill.loss]]", "give it in each loss that has one")
         if self.augment.mixes and any(term.kind == "dkd" for term in self.loss):
-            raise ValueError("dkd splits the logits by the label, and a mixed image has two: take kd, or no mixing")
+            raise ValueError(
+                "dkd splits the logits by the label, and a mixed image (mixup, cutmix) has two",
+                "take kd in place of dkd, or no mixing",
+            )
         return self
 
     @model_validator(mode="after")
@@ -124,20 +127,23 @@ class Distill(Training):
             return self
         if self.augment.mixes:
             raise ValueError(
-                "teacher_cache cannot hold mixed images (mixup, cutmix): their pairs are new in each batch; "
-                "leave out one of the two"
+                "teacher_cache cannot hold mixed images (mixup, cutmix): their pairs are new in each batch",
+                "leave out teacher_cache, or the mixing",
             )
         feature = next((term for term in self.loss if isinstance(term, FeatureLoss)), None)
         if feature is not None:
-            raise ValueError(f'teacher_cache holds logits, but the loss "{feature.kind}" needs the teacher\'s layers')
+            raise ValueError(
+                f'teacher_cache holds logits alone, and the loss "{feature.kind}" looks at the teacher\'s layers',
+                "leave out teacher_cache, or take losses of logits: kd, dkd, dist, mse",
+            )
         return self
 
     @model_validator(mode="after")
     def _seeds_are_distinct(self) -> Distill:
         if self.seeds and "seed" in self.model_fields_set:
-            raise ValueError("seed and seeds are both given: name all of them in seeds")
+            raise ValueError("seed and seeds are both given", "name all of them in seeds")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("a seed is named twice in seeds")
+            raise ValueError("a seed is named twice in seeds", "each one trains once")
         return self
 
     @property

@@ -102,14 +102,17 @@ def huber(difference: float) -> float:
 def naive_rkd(student: Tensor, teacher: Tensor, distance: float, angle: float) -> float:
     count = len(student)
 
+    def pooled(values: Tensor) -> np.ndarray:
+        return values.numpy().reshape(count, values.shape[1], -1).mean(2)
+
     def distances(values: Tensor) -> dict[tuple[int, int], float]:
-        rows = values.numpy().reshape(count, -1)
+        rows = pooled(values)
         found = {(i, j): float(np.linalg.norm(rows[i] - rows[j])) for i in range(count) for j in range(count)}
         mean = math.fsum(found.values()) / (count * (count - 1))
         return {pair: value / mean for pair, value in found.items()}
 
     def angles(values: Tensor) -> dict[tuple[int, int, int], float]:
-        rows = values.numpy().reshape(count, -1)
+        rows = pooled(values)
         found = {}
         for i, j, k in itertools.product(range(count), repeat=3):
             one, other = rows[j] - rows[i], rows[k] - rows[i]
