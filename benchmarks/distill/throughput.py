@@ -1,37 +1,51 @@
-"""How many images a second does distillation train, with a live teacher?
+"""How many images a second does distillation train, and what does each loss of logits cost?
 
-    python benchmarks/throughput.py [--repeats 5] [--steps 60]
+    python benchmarks/distill/throughput.py [--repeats 5] [--steps 60]
 
-ResNet-56 teaches ResNet-20 on random pixels, batch 128, by edgekd's own loop, interleaved with the student alone
-(cross-entropy, no teacher). Writes benchmarks/results/throughput.json.
+ResNet-20 on random pixels, batch 128, by edgekd's own loop, by turns in one process: the labels alone, under a live
+ResNet-56, under its cached logits, and under each loss of cached logits. Writes
+benchmarks/results/distill-throughput.json: images a second (medians), and for each loss its step against that of the
+labels alone (the median of the ratios within a round).
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from results import write
-from torch import Tensor
+from torch import nn
 
-from edgekd.distill.losses import logit_kd
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from results import write
+
+from edgekd.distill import cache
+from edgekd.distill.criterion import CrossEntropy, UnderTeacher
 from edgekd.distill.teacher import frozen
 from edgekd.models import resnet20, resnet56
 from edgekd.models.network import Network, Plan
 from edgekd.recipe import Compute, Distill
+from edgekd.recipe.losses import Dist, Dkd, Kd, Mse
 from edgekd.run import Run
 from edgekd.train import loop
 from edgekd.train.batches import Examples
 from edgekd.train.device import open_fabric, resolve
-from edgekd.train.loop import Course, Loss
+from edgekd.train.loop import Course
 from edgekd.workload.normalisation import Normalisation
 
 _BATCH = 128
+_LOSSES = {
+    "kd": Kd(),
+    "dkd": Dkd(),
+    "dist": Dist(),
+    "mse": Mse(),
+    "kd standardized": Kd(standardize=True),
+}
 
 
 def main() -> None:
@@ -43,36 +57,42 @@ def main() -> None:
     place = resolve(Compute())
     fabric = open_fabric(place)
     teach = frozen(Network(resnet56(), Plan(model="resnet56")), fabric, place)
+    count = arguments.steps * _BATCH
+    pixels, labels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (count,))
+    examples = Examples(pixels.to(fabric.device), labels.to(fabric.device))
+    config = Distill(epochs=1, batch=_BATCH, lr=1e-3)
+    with tempfile.TemporaryDirectory() as folder:
+        cache.write(Path(folder) / "logits", teach, examples, config.augment, 0, _BATCH, 1, 0, Run())
+        cached = cache.read(Path(folder) / "logits", fabric.device)
+    criteria: dict[str, Callable[[], nn.Module]] = {
+        "student alone": lambda: CrossEntropy(0.0),
+        "live teacher": lambda: UnderTeacher(config, lambda batch: teach(batch.pixels), None),
+        **{
+            f"cached {name}": lambda loss=loss: UnderTeacher(Distill(alpha=0.1, loss=(loss,)), cached, None)
+            for name, loss in _LOSSES.items()
+        },
+    }
 
-    def under_teacher(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
-        return logit_kd(logits, teach(pixels), labels, 4.0, 0.1)
-
-    def alone(logits: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels)
-
-    def speed(loss: Loss, steps: int) -> float:
-        images = steps * _BATCH
-        examples = Examples(
-            torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (images,))
-        )
+    def speed(criterion: nn.Module) -> float:
         few = Examples(examples.images[:_BATCH], examples.labels[:_BATCH])
-        config = Distill(epochs=1, batch=_BATCH, lr=1e-3)
-        course = Course("throughput", examples, few, Normalisation(), config, keep_best=False)
+        course = Course("throughput", examples, few, Normalisation(), config, keep_best=False, views=1)
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            loop.fit(resnet20(), loss, course, fabric, Path(folder), Run())
-            return images / (time.perf_counter() - start)
+            loop.fit(resnet20(), criterion, course, fabric, Path(folder), Run())
+            return count / (time.perf_counter() - start)
 
-    speed(under_teacher, 10)
-    pairs = [(speed(under_teacher, arguments.steps), speed(alone, arguments.steps)) for _ in range(arguments.repeats)]
-    taught, bare = ([pair[index] for pair in pairs] for index in (0, 1))
+    speed(criteria["live teacher"]())
+    rounds = [{name: speed(make()) for name, make in criteria.items()} for _ in range(arguments.repeats)]
+    alone = [each["student alone"] for each in rounds]
     write(
-        "throughput",
+        "distill-throughput",
         {
-            "precision": place.precision,
-            "threads": place.threads,
-            "images_per_second_live_teacher": summary(taught),
-            "images_per_second_student_alone": summary(bare),
+            "place": place.model_dump(),
+            "images_per_second": {name: summary([each[name] for each in rounds]) for name in criteria},
+            "step_against_labels_alone": {
+                name: round(statistics.median(one / each[name] for one, each in zip(alone, rounds, strict=True)), 3)
+                for name in criteria
+            },
         },
     )
 

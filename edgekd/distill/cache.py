@@ -55,7 +55,7 @@ def write(
             logits = _of_view(teach, examples, augment, seed, batch, view)
             _save(file, logits, top)
         run.show(Progress("teach", view + 1, views, f"view {view + 1}/{views}", milestone=True))
-    classes = teach(batches.seen(examples, torch.arange(1), draws.of_view(seed, 0, 1), 0, augment).pixels).shape[1]
+    classes = teach(examples.images[:1].permute(0, 3, 1, 2)).shape[1]
     shape = Shape(views=views, classes=classes, top=top if top < classes - 1 else 0)
     (folder / "cache.json").write_text(shape.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
@@ -81,11 +81,12 @@ def _of_view(
 ) -> Tensor:
     """Return float16 [images, classes], in batches of one size: another may take a kernel that sums otherwise."""
     count = len(examples)
-    table = draws.of_view(seed, view, count)
+    device = examples.labels.device
+    table = draws.of_view(seed, view, count, device)
     found = []
     for start in range(0, count, batch):
         indices = torch.arange(start, start + batch) % count
-        pixels = batches.seen(examples, indices, table, view, augment).pixels
+        pixels = batches.seen(examples, indices, indices.to(device), table, view, augment).pixels
         found.append(rounded(teach(pixels))[: count - start].cpu())
     return torch.cat(found)
 

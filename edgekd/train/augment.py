@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +14,7 @@ from edgekd.train.randaugment import randaugment
 
 _GREY = 128
 # ITU-R 601, as torchvision weighs red, green and blue.
-_LUMA = (0.2989, 0.587, 0.114)
+_RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114
 
 
 def augment(images: Tensor, draws: Draws, config: Augment) -> Tensor:
@@ -36,32 +35,29 @@ def _shift(images: Tensor, draws: Draws, crop: int, flip: bool) -> Tensor:
     """Shift each image by up to `crop` pixels, black coming in, and mirror half of them."""
     if not crop and not flip:
         return images
-    count, height, width, _ = images.shape
-    rows = np.broadcast_to(np.arange(height), (count, height))
-    columns = np.broadcast_to(np.arange(width), (count, width))
+    count, height, width, channels = images.shape
+    rows, columns = (torch.arange(length, device=images.device).expand(count, -1) for length in (height, width))
     if flip:
-        columns = np.where(draws[:, Draw.FLIP, None] < 0.5, columns[:, ::-1], columns)
+        columns = torch.where(draws.device[:, Draw.FLIP, None] < 0.5, columns.flip(1), columns)
     if crop:
         rows = rows + _whole(draws, Draw.ROW, 2 * crop + 1)
         columns = columns + _whole(draws, Draw.COLUMN, 2 * crop + 1)
         images = F.pad(images, (0, 0, crop, crop, crop, crop))
     # One flat index over all pixels: three times as fast as indexing by image, row and column.
-    padded = images.shape[1] * images.shape[2]
-    index = np.arange(count)[:, None, None] * padded + rows[:, :, None] * images.shape[2] + columns[:, None, :]
-    flat = images.reshape(count * padded, -1)
-    return flat[torch.from_numpy(index).to(images.device)]
+    height, width = images.shape[1:3]
+    first = torch.arange(count, device=images.device)[:, None, None] * (height * width)
+    return images.reshape(-1, channels)[first + rows[:, :, None] * width + columns[:, None, :]]
 
 
 def _turn(images: Tensor, draws: Draws, config: Augment) -> Tensor:
     """Rotate and zoom about the middle, bilinear, black coming in."""
     _, height, width, _ = images.shape
-    angle = (2 * draws[:, Draw.ANGLE] - 1) * math.radians(config.rotate)
-    zoom = 1 + (2 * draws[:, Draw.ZOOM] - 1) * config.scale
-    cosine, sine = np.cos(angle) / zoom, np.sin(angle) / zoom
-    nothing = np.zeros_like(cosine)
+    angle = (2 * draws.device[:, Draw.ANGLE] - 1) * math.radians(config.rotate)
+    zoom = 1 + (2 * draws.device[:, Draw.ZOOM] - 1) * config.scale
+    cosine, sine, nothing = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
     # From where each pixel comes, in coordinates that go from -1 to 1 along either side.
     rows = [[cosine, -sine * (height / width), nothing], [sine * (width / height), cosine, nothing]]
-    theta = torch.from_numpy(np.stack([np.stack(row, 1) for row in rows], 1).astype(np.float32)).to(images.device)
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
     pixels = images.permute(0, 3, 1, 2).float()
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
     return _to_bytes(F.grid_sample(pixels, grid, align_corners=False).permute(0, 2, 3, 1))
@@ -71,8 +67,7 @@ def _recolour(images: Tensor, draws: Draws, colour: float) -> Tensor:
     """Scale brightness, then contrast about the image's mean grey, then saturation about each pixel's grey."""
 
     def factor(column: Draw) -> Tensor:
-        values = 1 + (2 * draws[:, column] - 1) * np.float32(colour)
-        return torch.from_numpy(values).to(images.device)[:, None, None, None]
+        return 1 + (2 * draws.device[:, column, None, None, None] - 1) * colour
 
     pixels = (images.float() * factor(Draw.BRIGHTNESS)).clamp_(0, 255)
     mean = _grey(pixels).mean((1, 2, 3), keepdim=True)
@@ -81,7 +76,7 @@ def _recolour(images: Tensor, draws: Draws, colour: float) -> Tensor:
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    return (pixels * pixels.new_tensor(_LUMA)).sum(3, keepdim=True)
+    return _RED * pixels[..., 0:1] + _GREEN * pixels[..., 1:2] + _BLUE * pixels[..., 2:3]
 
 
 def _cut_out(images: Tensor, draws: Draws, side: int) -> Tensor:
@@ -90,16 +85,16 @@ def _cut_out(images: Tensor, draws: Draws, side: int) -> Tensor:
 
     def hit(column: Draw, length: int) -> Tensor:
         start = _whole(draws, column, length) - side // 2
-        position = np.arange(length)
-        return torch.from_numpy((position >= start) & (position < start + side)).to(images.device)
+        position = torch.arange(length, device=images.device)
+        return (position >= start) & (position < start + side)
 
     square = hit(Draw.CUTOUT_ROW, height)[:, :, None, None] & hit(Draw.CUTOUT_COLUMN, width)[:, None, :, None]
     return images.masked_fill(square, _GREY)
 
 
-def _whole(draws: Draws, column: Draw, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+def _whole(draws: Draws, column: Draw, count: int) -> Tensor:
     """Return a number out of 0..count-1 an image, as a column."""
-    return (draws[:, column, None] * count).astype(np.int64)
+    return (draws.device[:, column, None] * count).long()
 
 
 def _to_bytes(pixels: Tensor) -> Tensor:

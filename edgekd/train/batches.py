@@ -71,22 +71,25 @@ def epoch(examples: Examples, config: Training, number: int, views: int = 0) -> 
 
     Epoch `number` sees view `number` of each image, or with `views` view `number` modulo `views`.
     """
+    device = examples.labels.device
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(config.seed * 1_000_003 + number))
+    on_device = order.to(device)
     view = number % views if views else number
-    table = draws.of_view(config.seed, view, len(examples))
+    table = draws.of_view(config.seed, view, len(examples), device)
     steps = steps_per_epoch(len(examples), config.batch)
     for step in range(steps):
-        indices = order[step * config.batch : (step + 1) * config.batch]
-        batch = seen(examples, indices, table, view, config.augment)
+        part = slice(step * config.batch, (step + 1) * config.batch)
+        batch = seen(examples, order[part], on_device[part], table, view, config.augment)
         yield _mixed(batch, config, number * steps + step) if config.augment.mixes else batch
 
 
-def seen(examples: Examples, indices: Tensor, table: draws.Draws, view: int, config: Augment) -> Batch:
-    """Return images of a split under a view, whose draws are `table`."""
-    here = indices.to(examples.labels.device)
-    images = augment(examples.images[here], table[indices.numpy()], config)
+def seen(
+    examples: Examples, indices: Tensor, on_device: Tensor, table: draws.Draws, view: int, config: Augment
+) -> Batch:
+    """Return images of a split under a view, whose draws are `table`; the indices on the host, and with the images."""
+    images = augment(examples.images[on_device], table.of(indices, on_device), config)
     # NHWC memory seen as NCHW is channels_last: no copy.
-    return Batch(images.permute(0, 3, 1, 2), examples.labels[here], indices, view)
+    return Batch(images.permute(0, 3, 1, 2), examples.labels[on_device], indices, view)
 
 
 def _mixed(batch: Batch, config: Training, step: int) -> Batch:

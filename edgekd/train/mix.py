@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from edgekd.recipe import Augment
+from edgekd.train.draws import sent
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ def mix(images: Tensor, config: Augment, seed: int, step: int) -> Mixed:
     """
     chance = np.random.default_rng([seed, step])
     count = len(images)
-    partner = torch.from_numpy(chance.permutation(count)).to(images.device)
+    partner = sent(chance.permutation(count), images.device)
     cuts = config.cutmix > 0 and (config.mixup == 0 or chance.random() < 0.5)
     parameter = config.cutmix if cuts else config.mixup
     share = chance.beta(parameter, parameter, count).astype(np.float32)
     if cuts:
         return _cutmix(images, partner, share, chance)
-    weight = torch.from_numpy(share).to(images.device)
+    weight = sent(share, images.device)
     blended = torch.lerp(images[partner].float(), images.float(), weight[:, None, None, None])
     return Mixed(blended.round_().to(torch.uint8), partner, weight)
 
@@ -49,5 +50,5 @@ def _cutmix(images: Tensor, partner: Tensor, share: np.ndarray, chance: np.rando
 
     box = inside(height)[:, :, None] & inside(width)[:, None, :]
     left = 1 - box.reshape(count, -1).mean(1, dtype=np.float32)
-    mask = torch.from_numpy(box).to(images.device)[..., None]
-    return Mixed(torch.where(mask, images[partner], images), partner, torch.from_numpy(left).to(images.device))
+    mask = sent(box, images.device)[..., None]
+    return Mixed(torch.where(mask, images[partner], images), partner, sent(left, images.device))

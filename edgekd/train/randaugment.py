@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as V
 
 from edgekd.recipe import RandAugment
-from edgekd.train.draws import Draw, Draws
+from edgekd.train.draws import Draw, Draws, sent
 
 _BINS = 30
 
@@ -52,12 +51,12 @@ def randaugment(images: Tensor, draws: Draws, config: RandAugment) -> Tensor:
     pixels = images.permute(0, 3, 1, 2)
     strength = config.magnitude / _BINS
     for layer in range(config.operations):
-        chosen = (draws[:, Draw.OPERATION_1 + 2 * layer] * len(OPERATIONS)).astype(np.int64)
-        negative = draws[:, Draw.SIGN_1 + 2 * layer] < 0.5
+        chosen = (draws.host[:, Draw.OPERATION_1 + 2 * layer] * len(OPERATIONS)).astype(np.int64)
+        negative = draws.host[:, Draw.SIGN_1 + 2 * layer] < 0.5
         changed = pixels.clone()
         for number, operation in enumerate(OPERATIONS.values()):
             for sign, of_sign in ((1.0, ~negative), (-1.0, negative)):
-                rows = torch.from_numpy(np.flatnonzero((chosen == number) & of_sign)).to(images.device)
+                rows = sent(np.flatnonzero((chosen == number) & of_sign), images.device)
                 if len(rows):
                     changed[rows] = operation(pixels[rows], sign * strength)
         pixels = changed

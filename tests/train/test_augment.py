@@ -40,7 +40,7 @@ def table(count: int, **values: float) -> Draws:
     found = np.full((count, 24), 0.5, dtype=np.float32)
     for name, value in values.items():
         found[:, Draw[name.upper()]] = value
-    return found
+    return Draws(found, torch.from_numpy(found))
 
 
 def naive(image: np.ndarray, up: int, left: int, mirrored: bool) -> np.ndarray:

@@ -128,7 +128,7 @@ def test_an_image_looks_the_same_in_whatever_batch_it_comes(batch: int, seed: in
     augment = Augment(crop=2, rotate=15, scale=0.2, colour=0.4, cutout=3, randaugment=RandAugment())
     examples = Examples(pictures(12), torch.arange(12))
     table = draws.of_view(seed, view, 12)
-    whole = batches.seen(examples, torch.arange(12), table, view, augment).pixels
+    whole = batches.seen(examples, torch.arange(12), torch.arange(12), table, view, augment).pixels
     config = Training(batch=batch, seed=seed, augment=augment)
     for found in batches.epoch(examples, config, view):
         assert torch.equal(found.pixels, whole[found.indices])

@@ -1,6 +1,7 @@
 """The draws of an image depend on nothing but seed, view and index."""
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,12 +12,12 @@ from edgekd.train.draws import Draw
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), view=st.integers(0, 1000), count=st.integers(1, 50), more=st.integers(0, 50))
 def test_more_images_leave_the_draws_of_the_first_as_they_are(seed: int, view: int, count: int, more: int) -> None:
-    assert np.array_equal(draws.of_view(seed, view, count), draws.of_view(seed, view, count + more)[:count])
+    assert np.array_equal(draws.of_view(seed, view, count).host, draws.of_view(seed, view, count + more).host[:count])
 
 
 def test_each_image_can_be_drawn_alone_by_its_counter() -> None:
     """Image i owns 12 numbers of 64 bits: three steps of Philox's counter, which gives four at a time."""
-    table = draws.of_view(7, 3, 20)
+    table = draws.of_view(7, 3, 20).host
     for index in (0, 1, 19):
         stream = np.random.Philox(key=np.array([7, 3], dtype=np.uint64), counter=[3 * index, 0, 0, 0])
         words = [int(word) for word in stream.random_raw(12)]
@@ -25,7 +26,7 @@ def test_each_image_can_be_drawn_alone_by_its_counter() -> None:
 
 
 def test_draws_are_uniform_and_below_1() -> None:
-    table = draws.of_view(0, 0, 20_000)
+    table = draws.of_view(0, 0, 20_000).host
     assert table.dtype == np.float32
     assert table.min() >= 0 and table.max() < 1
     # Of 20,000 uniform numbers the mean deviates by 0.002 and a tenth's share by 0.0021.
@@ -35,11 +36,18 @@ def test_draws_are_uniform_and_below_1() -> None:
 
 
 def test_seed_and_view_each_give_other_draws() -> None:
-    base = draws.of_view(0, 0, 100)
-    assert np.abs(np.corrcoef(base.ravel(), draws.of_view(0, 1, 100).ravel())[0, 1]) < 0.1
-    assert np.abs(np.corrcoef(base.ravel(), draws.of_view(1, 0, 100).ravel())[0, 1]) < 0.1
+    base = draws.of_view(0, 0, 100).host
+    assert np.abs(np.corrcoef(base.ravel(), draws.of_view(0, 1, 100).host.ravel())[0, 1]) < 0.1
+    assert np.abs(np.corrcoef(base.ravel(), draws.of_view(1, 0, 100).host.ravel())[0, 1]) < 0.1
 
 
 def test_every_decision_has_a_column() -> None:
     assert sorted(Draw) == list(range(len(Draw)))
-    assert len(Draw) <= draws.of_view(0, 0, 1).shape[1]
+    assert len(Draw) <= draws.of_view(0, 0, 1).host.shape[1]
+
+
+def test_host_and_device_hold_the_same_rows() -> None:
+    table = draws.of_view(3, 1, 9)
+    some = table.of(torch.tensor([4, 0]), torch.tensor([4, 0]))
+    assert np.array_equal(some.host, table.host[[4, 0]])
+    assert np.array_equal(some.device.numpy(), some.host)

@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 
 from edgekd.recipe import RandAugment
 from edgekd.train import draws
-from edgekd.train.draws import Draw
+from edgekd.train.draws import Draw, Draws
 from edgekd.train.randaugment import OPERATIONS, randaugment
 
 # Ours in torchvision's words, in its order.
@@ -44,7 +44,8 @@ def test_each_operation_is_torchvisions_in_strength_and_either_sign(operation: s
     for sign in (0.2, 0.8):
         table = np.zeros((1, 24), dtype=np.float32)
         table[:, Draw.OPERATION_1], table[:, Draw.SIGN_1] = (number + 0.5) / len(OPERATIONS), sign
-        found.append(randaugment(image, table, RandAugment(operations=1, magnitude=magnitude)).int())
+        told = Draws(table, torch.from_numpy(table))
+        found.append(randaugment(image, told, RandAugment(operations=1, magnitude=magnitude)).int())
     # Its strengths are rounded to float32, ours are not: a grey level at most.
     assert all(any((ours - theirs).abs().max() <= 1 for theirs in either) for ours in found)
     assert all(any((ours - theirs).abs().max() <= 1 for ours in found) for theirs in either)
@@ -55,6 +56,6 @@ def test_a_batch_is_its_images_one_by_one() -> None:
     config = RandAugment(operations=3, magnitude=12)
     whole = randaugment(images, table, config)
     for index in range(40):
-        alone = randaugment(images[index : index + 1], table[index : index + 1], config)
+        alone = randaugment(images[index : index + 1], table.of(torch.tensor([index]), torch.tensor([index])), config)
         assert torch.equal(alone[0], whole[index])
     assert (whole != images).flatten(1).any(1).float().mean() > 0.7
