@@ -20,6 +20,10 @@ from edgekd.train.device import Place
 
 T = TypeVar("T", bound=Training)
 Under = Literal["distill", "recover"]
+_NO_MATTER_OF_SPEED = {
+    "epochs", "lr", "momentum", "weight_decay", "schedule", "label_smoothing", "alpha", "temperature", "select",
+    "seed", "seeds",
+}  # fmt: skip
 
 
 def chain(store: Store, project: Project, place: Place, data: Artifact) -> Networks:
@@ -128,7 +132,9 @@ def _paced(
 
     for needed in (start, data, *([teacher] if teacher else [])):
         store.metrics(needed)  # ends a plan where it is not made yet
-    asked = {"config": config, "place": place, "start": store.digest(start.path), "train": store.digest(splits[0])}
+    # What does not change the speed does not ask for another measurement.
+    pace_of = config.model_dump(mode="json", exclude=_NO_MATTER_OF_SPEED)
+    asked = {"config": pace_of, "place": place, "start": store.digest(start.path), "train": store.digest(splits[0])}
     asked |= {"teacher": store.digest(teacher.path)} if teacher is not None else {}
     epochs = int(store.choose(f"{name}-epochs", asked, measure))
     store.say(f"{name}: the budget of {config.budget} holds {epochs} epochs")

@@ -133,7 +133,9 @@ def _notes(judged: Judged) -> list[str]:
     data = judged.networks.data.metrics
     notes = []
     if data["val_from_train"] and judged.project.start_saw_train:
-        notes.append("the given weights have seen the validation images: the last epoch is taken, not the best")
+        averaged = any(training.get("ema") for training in _training(judged).values())
+        taken = "the moving average after the last epoch" if averaged else "the last epoch"
+        notes.append(f"the given weights have seen the validation images: {taken} is taken, not the best")
     elif data["val_from_train"] and judged.project.teacher_saw_train:
         notes.append("the teacher's weights have seen the validation images: int8 is judged by agreement with float")
     if data["test_images_in_train"]:

@@ -98,16 +98,29 @@ def _weights(model: Model, base: Path) -> Path | None:
 
 
 def _check_room(project: Project, store: Path) -> None:
-    """Raise EdgekdError when the disk clearly lacks room for the prepared images and the checkpoints."""
-    images = 0
+    """Raise EdgekdError when the disk clearly lacks room for prepared images, cached logits and checkpoints."""
+    needed = _ROOM_BYTES
     if isinstance(project.source, Path):
         height, width = project.recipe.data.shape
-        images = sum(1 for _ in project.source.glob("*/*/*")) * height * width * 3
-    needed = _ROOM_BYTES + _PREPARED_COPIES * images // 2
+        images, trained = (sum(1 for _ in project.source.glob(each)) for each in ("*/*/*", "train/*/*"))
+        classes = sum(1 for _ in project.source.glob("train/*/"))
+        needed += _PREPARED_COPIES * images * height * width * 3 // 2 + trained * _logit_bytes(project.recipe, classes)
     existing = next(parent for parent in (store.absolute(), *store.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise EdgekdError(
             f"{existing} has {free / 1e9:.1f} GB free, this build needs about {needed / 1e9:.1f} GB",
-            "free some room, or move the store with --store",
+            "free some room, move the store with --store, or keep fewer views or top logits in a teacher_cache",
         )
+
+
+def _logit_bytes(recipe: Recipe, classes: int) -> int:
+    """Return what the teacher caches take for one image: float16, and int32 columns where only the largest stay."""
+    trainings = [recipe.distill, recipe.prune.recovery if recipe.prune else None]
+    total = 0
+    for config in trainings:
+        if config is not None and config.teacher_cache is not None:
+            top = config.teacher_cache.top
+            row = 6 * top + 2 if 0 < top < classes - 1 else 2 * classes
+            total += row * config.teacher_cache.views * max(1, len(config.seeds))
+    return total

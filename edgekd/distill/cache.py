@@ -7,6 +7,7 @@ logits/cache.json     how many views and classes there are
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from edgekd.recipe import Augment
 from edgekd.run import Progress, Run
 from edgekd.train import batches, draws
 from edgekd.train.batches import Batch, Examples
+
+_SECONDS_BETWEEN_SIGNS = 0.5
 
 
 class Shape(BaseModel):
@@ -52,7 +55,7 @@ def write(
     for view in range(views):
         file = folder / f"view-{view:03d}.npy"
         if not file.exists():
-            logits = _of_view(teach, examples, augment, seed, batch, view)
+            logits = _of_view(teach, examples, augment, seed, batch, view, _Signs(run, view, views))
             _save(file, logits, top)
         run.show(Progress("teach", view + 1, views, f"view {view + 1}/{views}", milestone=True))
     classes = teach(examples.images[:1].permute(0, 3, 1, 2)).shape[1]
@@ -76,8 +79,31 @@ def read(folder: Path, device: torch.device) -> Callable[[Batch], Tensor]:
     return logits
 
 
+class _Signs:
+    """Shows, at most twice a second, how far a view is."""
+
+    def __init__(self, run: Run, view: int, views: int) -> None:
+        self._run, self._view, self._views = run, view, views
+        self._start = self._last = time.monotonic()
+
+    def show(self, done: int, count: int) -> None:
+        """Say that `done` of `count` images of this view are done."""
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_SIGNS:
+            return
+        self._last = now
+        note = f"view {self._view + 1}/{self._views}  {done / (now - self._start):.0f} images/s"
+        self._run.show(Progress("teach", self._view * count + done, self._views * count, note))
+
+
 def _of_view(
-    teach: Callable[[Tensor], Tensor], examples: Examples, augment: Augment, seed: int, batch: int, view: int
+    teach: Callable[[Tensor], Tensor],
+    examples: Examples,
+    augment: Augment,
+    seed: int,
+    batch: int,
+    view: int,
+    signs: _Signs,
 ) -> Tensor:
     """Return float16 [images, classes], in batches of one size: another may take a kernel that sums otherwise."""
     count = len(examples)
@@ -88,6 +114,7 @@ def _of_view(
         indices = torch.arange(start, start + batch) % count
         pixels = batches.seen(examples, indices, indices.to(device), table, view, augment).pixels
         found.append(rounded(teach(pixels))[: count - start].cpu())
+        signs.show(min(start + batch, count), count)
     return torch.cat(found)
 
 

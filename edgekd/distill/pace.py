@@ -44,8 +44,8 @@ def epochs_within(
     if isinstance(config, Distill) and teacher is not None:
         if config.teacher_cache is not None and config.terms:
             view_seconds, views = _seconds_per_view(teacher, course, fabric, place), config.teacher_cache.views
-            classes = _classes(trained, course)
-            criterion = UnderTeacher(config, lambda batch: torch.zeros(len(batch.labels), classes), None)
+            nothing = torch.zeros(config.batch, _classes(trained, course), device=fabric.device)
+            criterion = UnderTeacher(config, lambda batch: nothing[: len(batch.labels)], None)
         else:
             criterion = criterion_of(trained, teacher, None, course, config, fabric, place)
     epoch_seconds = loop.seconds_per_epoch(trained.module, criterion, course, fabric)

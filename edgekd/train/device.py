@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
+import shutil
 from typing import Literal
 
 import torch
@@ -15,6 +17,7 @@ from edgekd import host
 from edgekd.errors import RecipeError
 from edgekd.recipe import Compute
 
+_COMPILERS = (os.environ.get("CXX", "g++"), "g++", "clang++")
 # The numbers of <malloc.h>.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -44,6 +47,11 @@ def resolve(config: Compute) -> Place:
         )
     device: Literal["cpu", "cuda"] = "cuda" if has_cuda and config.device != "cpu" else "cpu"
     fast_bf16 = device == "cuda" or multiplies_bf16()
+    if config.compile and device == "cpu" and not any(map(shutil.which, _COMPILERS)):
+        raise RecipeError(
+            "compute.compile = true, but there is no C++ compiler here, which torch.compile needs on a CPU",
+            "install g++ or clang++, or leave compute.compile out",
+        )
     half = config.precision == "bf16" or (config.precision == "auto" and fast_bf16)
     return Place(
         device=device,

@@ -1,6 +1,7 @@
 """Where training runs, as a value that can enter a key."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -33,3 +34,11 @@ def test_unknown_strategy_is_named() -> None:
     )
     with pytest.raises(RecipeError, match=r'compute\.strategy = "magic"'):
         open_fabric(place)
+
+
+def test_compiling_on_a_cpu_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(RecipeError, match=r"there is no C\+\+ compiler here"):
+        resolve(Compute(device="cpu", compile=True))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    assert resolve(Compute(device="cpu", compile=True)).compiled
