@@ -60,7 +60,8 @@ def main() -> None:
     count = arguments.steps * _BATCH
     pixels, labels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (count,))
     examples = Examples(pixels.to(fabric.device), labels.to(fabric.device))
-    config = Distill(epochs=1, batch=_BATCH, lr=1e-3)
+    # Random networks: their logits are wild, and nothing is to be learned from them.
+    config = Distill(epochs=1, batch=_BATCH, lr=1e-12)
     with tempfile.TemporaryDirectory() as folder:
         cache.write(Path(folder) / "logits", teach, examples, config.augment, 0, _BATCH, 1, 0, Run())
         cached = cache.read(Path(folder) / "logits", fabric.device)
