@@ -7,13 +7,13 @@ from typing import Literal, TypeVar
 from edgekd.compilation import evaluated, exported
 from edgekd.distill import pace
 from edgekd.distill.stage import distill, recover, teach, train_teacher
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, RecipeError
 from edgekd.models import network
 from edgekd.models.stage import initialise
 from edgekd.products import Networks
 from edgekd.project import Project, bare, with_selection
 from edgekd.prune.stage import prune
-from edgekd.recipe import Distill, Training
+from edgekd.recipe import Distill, LogitLoss, Recipe, Training
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.train import precision
 from edgekd.train.device import Place
@@ -35,16 +35,17 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
         seeds = _seeds(recipe.distill) if recipe.distill else [0]
         starts = [_initialised(store, project, data, of_teacher=False, seed=seed) for seed in seeds]
     place = _settled(store, project, place, starts[0])
+    _check_losses(recipe, len(store.metrics(data)["classes"]))
+    own, distilling = _settled_epochs(store, project, teacher, starts[0], data, place)
     if not recipe.teacher.weights:
-        config = _paced(store, project, "teacher", teacher, None, data, recipe.teacher.train, place)
         teacher = store.run(
             train_teacher, start=teacher.path, code=project.teacher, train=data.path / "train", val=data.path / "val",
-            config=with_selection(config, True), place=place,
+            config=with_selection(own, True), place=place,
         )  # fmt: skip
     _check_teacher(store, project, data, teacher)
     students = [teacher] if recipe.student is None else starts
-    if recipe.distill is not None:
-        students = _under_teacher(store, project, "distill", students, teacher, data, recipe.distill, place)
+    if distilling is not None:
+        students = _under_teacher(store, project, "distill", students, teacher, data, distilling, place)
     if recipe.prune is None:
         return Networks(data, teacher, students[0], students[0], students[0], {"student": tuple(students)})
     # The cut does not depend on how it is recovered from: another recovery does not cut again.
@@ -56,6 +57,38 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
     finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
     over_seeds = {"student": tuple(students), "pruned": tuple(finals)}
     return Networks(data, teacher, students[0], pruned, finals[0], over_seeds)
+
+
+def _check_losses(recipe: Recipe, classes: int) -> None:
+    """Raise RecipeError for losses that two classes leave nothing to."""
+    trainings = {"distill": recipe.distill, "prune.recovery": recipe.prune.recovery if recipe.prune else None}
+    for table, config in trainings.items():
+        for term in config.terms if config is not None else ():
+            if classes == 2 and isinstance(term, LogitLoss) and (term.standardize or term.kind == "dist"):
+                what = "standardize = true" if term.standardize else "dist"
+                raise RecipeError(
+                    f"{table}: {what} keeps nothing of two logits but which one is larger",
+                    "for two classes take kd, dkd or mse as they are",
+                )
+
+
+def _settled_epochs(
+    store: Store, project: Project, teacher: Artifact, student: Artifact, data: Artifact, place: Place
+) -> tuple[Training, Distill | None]:
+    """Return the teacher's own training and the distillation with epochs in place of budgets of time.
+
+    Before anything trains, since speed hangs on no weights: a budget shorter than one epoch is refused here. So is a
+    recovery's, by the network that is not pruned yet; what the pruned one's budget holds is measured when it exists.
+    """
+    recipe = project.recipe
+    own, distilling = recipe.teacher.train, recipe.distill
+    if not recipe.teacher.weights:
+        own = _paced(store, project, "teacher", teacher, None, data, own, place)
+    if distilling is not None:
+        distilling = _paced(store, project, "distill", student, teacher, data, distilling, place)
+    if recipe.prune is not None:
+        _paced(store, project, "recover", student, teacher, data, recipe.prune.recovery, place)
+    return own, distilling
 
 
 def _initialised(store: Store, project: Project, data: Artifact, of_teacher: bool, seed: int) -> Artifact:
@@ -134,6 +167,7 @@ def _paced(
         store.metrics(needed)  # ends a plan where it is not made yet
     # What does not change the speed does not ask for another measurement.
     pace_of = config.model_dump(mode="json", exclude=_NO_MATTER_OF_SPEED)
+    pace_of |= {"asks_teacher": bool(config.terms)} if isinstance(config, Distill) else {}
     asked = {"config": pace_of, "place": place, "start": store.digest(start.path), "train": store.digest(splits[0])}
     asked |= {"teacher": store.digest(teacher.path)} if teacher is not None else {}
     epochs = int(store.choose(f"{name}-epochs", asked, measure))

@@ -5,6 +5,7 @@
     ├── TargetError      a target file, or a machine that is not the target
     ├── DataError        images, labels, splits
     └── ModelError       weights, architectures, ONNX files
+        └── DivergedError    a training whose loss or gradient is no number, or has run away
 
 Anything else that escapes is a bug of edgekd and keeps its stack trace.
 """
@@ -38,6 +39,10 @@ class DataError(EdgekdError):
 
 class ModelError(EdgekdError):
     """Weights, an architecture or an ONNX file."""
+
+
+class DivergedError(ModelError):
+    """A training that cannot go on."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

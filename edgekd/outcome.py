@@ -129,13 +129,20 @@ def _float_note(judged: Judged, ran: dict[str, int]) -> list[str]:
     return [f"operators of the int8 graph that run in float here: {named}"]
 
 
+def _selection(name: str, training: dict[str, Any]) -> str:
+    """Say which epoch was kept of a training that started from weights which have seen the validation images."""
+    seen = "the given weights have seen the validation images"
+    if training["kept"] == "best":
+        return f"{name}: {seen}, and yet the best epoch on them is kept, as select asks: it may only look best"
+    taken = "the moving average after the last epoch" if training["ema"] else "the last epoch"
+    return f"{name}: {seen}: {taken} is kept, not the best"
+
+
 def _notes(judged: Judged) -> list[str]:
     data = judged.networks.data.metrics
     notes = []
     if data["val_from_train"] and judged.project.start_saw_train:
-        averaged = any(training.get("ema") for training in _training(judged).values())
-        taken = "the moving average after the last epoch" if averaged else "the last epoch"
-        notes.append(f"the given weights have seen the validation images: {taken} is taken, not the best")
+        notes += [_selection(name, training) for name, training in _training(judged).items() if name != "teacher"]
     elif data["val_from_train"] and judged.project.teacher_saw_train:
         notes.append("the teacher's weights have seen the validation images: int8 is judged by agreement with float")
     if data["test_images_in_train"]:

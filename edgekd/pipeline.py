@@ -17,7 +17,7 @@ from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
 from edgekd.chain import chain
 from edgekd.compilation import compile_for, evaluated, exported
-from edgekd.errors import EdgekdError, TargetError, did_you_mean
+from edgekd.errors import DivergedError, EdgekdError, ModelError, TargetError, did_you_mean
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project, open_project
@@ -162,7 +162,14 @@ def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None
     run.say("rehearsal: all stages on 8 images, so that what cannot be exported shows before the training")
     with rehearsal_of(request.project, data) as (project, few, folder):
         store = Store(folder)
-        networks = chain(store, project, place, few)
+        try:
+            networks = chain(store, project, place, few)
+        except DivergedError as error:
+            # Its own learning rate is next to nothing: what it says of that is not what the recipe can change.
+            raise ModelError(
+                f"a first step without learning fails: {error.message.partition(' at step')[0]}",
+                "suspects: the weights of teacher and student, and the weights and temperatures of the losses",
+            ) from None
         for target in request.targets:
             compile_for(store, project, networks, target)
 

@@ -104,7 +104,9 @@ def _check_room(project: Project, store: Path) -> None:
         height, width = project.recipe.data.shape
         images, trained = (sum(1 for _ in project.source.glob(each)) for each in ("*/*/*", "train/*/*"))
         classes = sum(1 for _ in project.source.glob("train/*/"))
-        needed += _PREPARED_COPIES * images * height * width * 3 // 2 + trained * _logit_bytes(project.recipe, classes)
+        needed += _PREPARED_COPIES * images * height * width * 3 // 2
+        if not any(store.glob("teach-*")):  # else they may be what fills the disk
+            needed += trained * _logit_bytes(project.recipe, classes)
     existing = next(parent for parent in (store.absolute(), *store.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
@@ -119,8 +121,10 @@ def _logit_bytes(recipe: Recipe, classes: int) -> int:
     trainings = [recipe.distill, recipe.prune.recovery if recipe.prune else None]
     total = 0
     for config in trainings:
-        if config is not None and config.teacher_cache is not None:
+        if config is not None and config.teacher_cache is not None and config.terms:
             top = config.teacher_cache.top
             row = 6 * top + 2 if 0 < top < classes - 1 else 2 * classes
-            total += row * config.teacher_cache.views * max(1, len(config.seeds))
+            # A budget's epochs are not known yet.
+            epochs = config.teacher_cache.views if config.budget else config.epochs
+            total += row * min(config.teacher_cache.views, epochs) * max(1, len(config.seeds))
     return total

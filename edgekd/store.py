@@ -27,6 +27,7 @@ from edgekd.run import Run
 Metrics: TypeAlias = dict[str, Any]
 P = ParamSpec("P")
 _KEY = "[0-9a-f]" * 32
+_BEGUN_ANEW = "begun-anew"
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,15 @@ class Store:
         key = f"{question}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}"
         # The file is replaced whole: reading it needs no lock.
         choices = _read(file)
-        if key in choices and question not in self._fresh:
+        forced = question.removesuffix("-epochs") in self._fresh and key not in self._done
+        if key in choices and not forced:
             return choices[key]
         if self._plan:
+            self._run.say(f"{question}: would be measured")
             self.missed.append(question)
             raise PlanEndsError
         choice = measure()
+        self._done.add(key)
         with self._lock("choices"):
             _write(file, json.dumps({**_read(file), key: choice}, indent=1, sort_keys=True))
         return choice
@@ -166,9 +170,13 @@ class Store:
         self, stage: Stage[P], identity: Metrics, folder: Path, forced: bool, work: Callable[[Path], Metrics]
     ) -> None:
         part = folder.with_name(folder.name + ".part")
-        if part.exists() and (forced or not stage.resumes):
+        # One that --from began and a kill ended goes on, as any other does.
+        begun = part / _BEGUN_ANEW
+        if part.exists() and (not stage.resumes or (forced and not begun.exists())):
             shutil.rmtree(part)
         part.mkdir(exist_ok=True)
+        if forced:
+            begun.touch()
         out = part / stage.writes
         # Killed after the stage, before the rename: what it wrote is whole only with its record.
         if out.is_dir():
@@ -177,7 +185,7 @@ class Store:
             metrics = work(out)
         except Exception:
             # Nothing half-written is left, but for what a training needs to go on.
-            if not stage.resumes or not any(part.iterdir()):
+            if not stage.resumes or all(path == begun for path in part.iterdir()):
                 shutil.rmtree(part)
             raise
         record = {**identity, "metrics": metrics}

@@ -33,7 +33,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> tuple
         case "union_tag_invalid":
             kind = first["ctx"]["tag"]
             kinds = _kinds(tables)
-            return f'{where}: {key}.kind = "{kind}" is none', f"{did_you_mean(kind, kinds)}kinds: {', '.join(kinds)}"
+            return f'{where}: {key}.kind: there is no "{kind}"', f"{did_you_mean(kind, kinds)}kinds: {', '.join(kinds)}"
         case "value_error":
             reason, *hint = first["ctx"]["error"].args
             return f"{where}: {key}: {_lower(reason)}", hint[0] if hint else _README

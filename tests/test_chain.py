@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,8 @@ def build(
     text = recipe_file.read_text(encoding="utf-8")
     recipe_file.write_text(text.replace("[distill]\nepochs = 4\n", "[distill]\n"), encoding="utf-8")
 
-    def run(*overrides: str) -> tuple[edgekd.Build, list[str]]:
-        lines: list[str] = []
+    def run(*overrides: str, lines: list[str] | None = None) -> tuple[edgekd.Build, list[str]]:
+        lines = [] if lines is None else lines
         given = [] if any("budget" in override for override in overrides) else ["distill.epochs=2"]
         recipe = recipes.load(folder, [*SHORT, *given, *overrides])
         # So short a training may leave a teacher that guesses.
@@ -93,10 +94,27 @@ def test_wrong_layers_are_named_before_any_training(build: Builder, loss: str, m
     assert raised.value.hint
 
 
-def test_a_budget_shorter_than_one_epoch_is_refused_before_the_distillation(build: Builder) -> None:
+def test_a_budget_shorter_than_one_epoch_is_refused_before_any_training(build: Builder) -> None:
+    lines: list[str] = []
     with pytest.raises(EdgekdError, match=r'distill: the budget "0\.001s" is shorter than one epoch') as raised:
-        build("distill.budget='0.001s'")
+        build("distill.budget='0.001s'", lines=lines)
     assert "raise the budget" in raised.value.hint
+    assert not any(line.startswith("teacher runs") for line in lines)
+
+
+def test_a_budget_measured_without_a_teacher_does_not_count_with_one(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+
+    def measure(*given: Any) -> int:
+        measured.append(given[5].alpha)
+        return len(measured)
+
+    monkeypatch.setattr(pace, "epochs_within", measure)
+    for alpha in (1.0, 0.1, 0.2):
+        build("distill.budget='5m'", f"distill.alpha={alpha}")
+    assert measured == [1.0, 0.1]
 
 
 def test_a_budget_of_seconds_is_measured_and_kept(build: Builder) -> None:

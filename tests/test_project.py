@@ -55,5 +55,7 @@ def test_a_disk_too_small_for_the_cached_logits_is_refused_before_any_work(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=600_000_000))
     open_project(recipe(tmp_path, distill={"teacher_cache": {"views": 8}}), tmp_path / "store")
     with pytest.raises(EdgekdError, match=r"0\.6 GB free, this build needs about 2") as raised:
-        open_project(recipe(tmp_path, distill={"teacher_cache": {"views": 20_000_000}}), tmp_path / "store")
+        open_project(
+            recipe(tmp_path, distill={"teacher_cache": {"views": 20_000_000}, "budget": "1h"}), tmp_path / "store"
+        )
     assert "fewer views" in raised.value.hint

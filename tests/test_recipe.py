@@ -256,7 +256,7 @@ LAYERS = {"student": "a", "teacher": "b"}
 @pytest.mark.parametrize(
     ("distill", "message", "hint"),
     [
-        ({"loss": [{"kind": "dkdd"}]}, 'distill.loss.0.kind = "dkdd" is none', 'did you mean "dkd"? kinds: kd, dkd'),
+        ({"loss": [{"kind": "dkdd"}]}, 'distill.loss.0.kind: there is no "dkdd"', 'did you mean "dkd"? kinds: kd, dkd'),
         ({"loss": [{"weight": 1.0}]}, "distill.loss.0.kind is missing", "kinds: kd, dkd"),
         (
             {"loss": [{"kind": "kd"}, {"kind": "dkd", "bta": 1.0}]},
@@ -279,6 +279,11 @@ LAYERS = {"student": "a", "teacher": "b"}
         ({"crop": 2}, 'unknown key "crop" in [distill]', '"crop" is a key of augment; known keys: epochs'),
         ({"ema": 1.0}, "distill.ema = 1.0: input should be less than 1", ""),
         ({"augment": {"randaugment": {"operations": 5}}}, "distill.augment.randaugment.operations = 5", ""),
+        ({"augment": {"crop": 224}}, "the file: augment.crop = 224 leaves nothing of images of 224×224", "it is in"),
+        ({"augment": {"cutout": 10**23}}, "the file: augment.cutout = 1", "it is in pixels, and must be below 224"),
+        ({"loss": [{"kind": "attention", "power": 0.5, **LAYERS}]}, "distill.loss.0.power = 0.5", ""),
+        ({"temperature": 1e30}, "distill.temperature = 1e+30", ""),
+        ({"batch": 10**11}, "distill.batch = 100000000000", ""),
     ],
 )
 def test_what_distillation_cannot_do_is_refused_in_one_line(distill: dict[str, Any], message: str, hint: str) -> None:

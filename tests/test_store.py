@@ -241,7 +241,31 @@ def test_a_forced_stage_starts_without_the_checkpoint(tmp_path: Path) -> None:
         Store(tmp_path).run(train, epochs=2)
     live()
     Store(tmp_path, fresh=frozenset({"train"})).run(train, epochs=2)
-    assert seen == [[], []]
+    assert seen == [[], ["begun-anew"]]
+
+
+def test_a_forced_stage_that_was_killed_goes_on(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    train, live = dying(resumes=True, seen=seen)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            Store(tmp_path, fresh=frozenset({"train"})).run(train, epochs=2)
+    live()
+    made = Store(tmp_path, fresh=frozenset({"train"})).run(train, epochs=2)
+    assert seen == [
+        ["begun-anew"],
+        ["begun-anew", "checkpoint.pt", "weights"],
+        ["begun-anew", "checkpoint.pt", "weights"],
+    ]
+    assert sorted(path.name for path in made.path.parent.iterdir()) == ["record.json", "weights"]
+
+
+def test_forcing_a_stage_measures_its_epochs_anew_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.choose("train-epochs", {}, lambda: "3") == "3"
+    forced = Store(tmp_path, fresh=frozenset({"train"}))
+    assert [forced.choose("train-epochs", {}, lambda: "5") for _ in range(2)] == ["5", "5"]
+    assert [forced.choose("train-epochs", {}, lambda: "7") for _ in range(2)] == ["5", "5"]
 
 
 def test_a_half_written_folder_is_gone_before_the_stage_goes_on(tmp_path: Path) -> None:

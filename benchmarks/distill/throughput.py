@@ -63,7 +63,9 @@ def main() -> None:
     # Random networks: their logits are wild, and nothing is to be learned from them.
     config = Distill(epochs=1, batch=_BATCH, lr=1e-12)
     with tempfile.TemporaryDirectory() as folder:
-        cache.write(Path(folder) / "logits", teach, examples, config.augment, 0, _BATCH, 1, 0, Run())
+        cache.write(
+            Path(folder) / "logits", lambda batch: teach(batch.pixels), examples, config.augment, 0, _BATCH, 1, 0, Run()
+        )
         cached = cache.read(Path(folder) / "logits", fabric.device)
     criteria: dict[str, Callable[[], nn.Module]] = {
         "student alone": lambda: CrossEntropy(0.0),

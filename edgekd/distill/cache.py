@@ -38,7 +38,7 @@ class Shape(BaseModel):
 
 def write(
     folder: Path,
-    teach: Callable[[Tensor], Tensor],
+    teach: Callable[[Batch], Tensor],
     examples: Examples,
     augment: Augment,
     seed: int,
@@ -49,7 +49,7 @@ def write(
 ) -> None:
     """Write `views` views; those that lie there already stay.
 
-    `teach` makes logits [B, classes] of pixels uint8 [B, 3, H, W]. Raises ModelError where a logit is no float16.
+    `teach` makes logits [B, classes] of a batch. Raises ModelError where a logit is no float16.
     """
     folder.mkdir(exist_ok=True)
     for view in range(views):
@@ -58,7 +58,9 @@ def write(
             logits = _of_view(teach, examples, augment, seed, batch, view, _Signs(run, view, views))
             _save(file, logits, top)
         run.show(Progress("teach", view + 1, views, f"view {view + 1}/{views}", milestone=True))
-    classes = teach(examples.images[:1].permute(0, 3, 1, 2)).shape[1]
+    one = torch.arange(1)
+    table = draws.of_view(seed, 0, 1, examples.labels.device)
+    classes = teach(batches.seen(examples, one, one.to(examples.labels.device), table, 0, augment)).shape[1]
     shape = Shape(views=views, classes=classes, top=top if top < classes - 1 else 0)
     (folder / "cache.json").write_text(shape.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
@@ -66,17 +68,23 @@ def write(
 def read(folder: Path, device: torch.device) -> Callable[[Batch], Tensor]:
     """Return a batch -> the teacher's logits float32 [B, classes] of its view, read from the files."""
     shape = Shape.model_validate_json((folder / "cache.json").read_text(encoding="utf-8"))
-    views = [torch.from_numpy(np.load(folder / f"view-{view:03d}.npy")) for view in range(shape.views)]
+    views = [_opened(folder / f"view-{view:03d}.npy") for view in range(shape.views)]
     kept = range(shape.views if shape.top else 0)
-    columns = [torch.from_numpy(np.load(folder / f"top-{view:03d}.npy")) for view in kept]
+    columns = [_opened(folder / f"top-{view:03d}.npy") for view in kept]
 
     def logits(batch: Batch) -> Tensor:
-        rows = views[batch.view][batch.indices]
+        indices = batch.indices.numpy()
+        rows = torch.from_numpy(views[batch.view][indices])
         if shape.top:
-            rows = _spread(rows, columns[batch.view][batch.indices].long(), shape.classes)
+            rows = _spread(rows, torch.from_numpy(columns[batch.view][indices]).long(), shape.classes)
         return rows.to(device, non_blocking=True).float()
 
     return logits
+
+
+def _opened(file: Path) -> np.ndarray:
+    """Map a file: of a large cache only the rows of the batch are read."""
+    return np.asarray(np.load(file, mmap_mode="r"))
 
 
 class _Signs:
@@ -97,7 +105,7 @@ class _Signs:
 
 
 def _of_view(
-    teach: Callable[[Tensor], Tensor],
+    teach: Callable[[Batch], Tensor],
     examples: Examples,
     augment: Augment,
     seed: int,
@@ -109,11 +117,12 @@ def _of_view(
     count = len(examples)
     device = examples.labels.device
     table = draws.of_view(seed, view, count, device)
+    batch = min(batch, count)
     found = []
     for start in range(0, count, batch):
         indices = torch.arange(start, start + batch) % count
-        pixels = batches.seen(examples, indices, indices.to(device), table, view, augment).pixels
-        found.append(rounded(teach(pixels))[: count - start].cpu())
+        seen = batches.seen(examples, indices, indices.to(device), table, view, augment)
+        found.append(rounded(teach(seen))[: count - start].cpu())
         signs.show(min(start + batch, count), count)
     return torch.cat(found)
 

@@ -93,7 +93,8 @@ class Pair:
         names = f'"{term.student}" of the student gives {self.student}, "{term.teacher}" of the teacher {self.teacher}'
         if term.kind in ("rkd", "sp"):
             return
-        if len(self.student) != len(self.teacher) or (term.kind == "attention" and len(self.student) != 3):
+        ranks = {len(self.student), len(self.teacher)}
+        if ranks != {3} and (term.kind == "attention" or ranks != {1}):
             raise ModelError(
                 f"the loss {term.kind} cannot match these layers: {names} (without the batch)",
                 "name layers that give feature maps [C, H, W] on both sides; rkd and sp take any shapes",

@@ -1,4 +1,4 @@
-"""Distillation losses, a pure function each; each returns a scalar, and 0 where student and teacher are equal.
+"""Distillation losses, a pure function each, which returns a scalar: 0 where student and teacher are equal.
 
 Of logits: (student [B, classes], teacher [B, classes], labels int64 [B], …). Of features: (student, teacher, …), whose
 shapes each one names. A function's name is its `kind` in the recipe, its further parameters are that kind's keys.
@@ -6,19 +6,23 @@ shapes each one names. A function's name is its `kind` in the recipe, its furthe
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_ROUNDING = 1e-6
 
 
 def standardized(logits: Tensor) -> Tensor:
     """Sun et al. 2024, "Logit Standardization in Knowledge Distillation" (arXiv:2403.01427): (z - mean(z)) / std(z).
 
-    Per row of [B, classes], with the deviation over all classes (divided by their number). Any of the logit losses may
-    be taken on these: it then no longer sees a row's shift and scale, which a small student need not copy.
+    Per row of [B, classes], with the deviation of the paper's formula (over the number of classes, not one less); zeros
+    for a row that does not vary. Any of the logit losses may be taken on these: it then no longer sees a row's shift
+    and scale, which a small student need not copy. Of two classes nothing but the order would be left.
     """
-    deviation, mean = torch.std_mean(logits, dim=1, correction=0, keepdim=True)
-    return (logits - mean) / (deviation + 1e-7)
+    return math.sqrt(logits.shape[1]) * _unit(logits - logits.mean(1, keepdim=True), logits)
 
 
 def kd(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -49,7 +53,8 @@ def dist(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, b
     """Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher" (arXiv:2205.10536), equations 8 to 10.
 
     T² · (β · mean over images of (1 - ρ(rows)) + γ · mean over classes of (1 - ρ(columns))) of softmax(· / T), with
-    Pearson's ρ. What matters is how classes and images relate, not that the probabilities are the same.
+    Pearson's ρ. What matters is how classes and images relate, not that the probabilities are the same. A row or column
+    that does not vary has no relation: it counts ρ = 0, even where both do not.
     """
     p, q = (student / temperature).softmax(1), (teacher / temperature).softmax(1)
     between_classes = 1 - _pearson(p, q)
@@ -83,7 +88,8 @@ def rkd(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tens
     """Park et al. 2019, "Relational Knowledge Distillation" (arXiv:1904.05068), equations 5 to 10, with Huber's loss.
 
     Outputs [B, D], or feature maps [B, D, …] averaged over their pixels: distance · (pairwise distances over their
-    mean) + angle · (cosines of the angles that triples of images span). Invariant to rotation, shift and scale.
+    mean) + angle · (cosines of the angles that triples of images span). Invariant to rotation, shift and scale. Holds
+    B² · D and B³ numbers.
     """
     p, q = _pooled(student), _pooled(teacher)
     return distance * F.smooth_l1_loss(_distances(p), _distances(q)) + angle * F.smooth_l1_loss(_angles(p), _angles(q))
@@ -116,15 +122,24 @@ def _others(logits: Tensor, labelled: Tensor) -> Tensor:
 
 
 def _pearson(p: Tensor, q: Tensor) -> Tensor:
-    """Return the correlation of each row of p with that of q; 0 where one does not vary."""
-    p, q = (rows - rows.mean(1, keepdim=True) for rows in (p, q))
-    # cosine_similarity's own eps (1e-8) is as large as the rows of a uniform softmax.
-    square = (p.square().sum(1) * q.square().sum(1)).clamp_min(torch.finfo(p.dtype).tiny)
-    return (p * q).sum(1) / square.sqrt()
+    """Return the correlation of each row of p with that of q; 0, and no gradient, where one does not vary."""
+    return (_unit(p - p.mean(1, keepdim=True), p) * _unit(q - q.mean(1, keepdim=True), q)).sum(1)
+
+
+def _unit(vectors: Tensor, scale: Tensor) -> Tensor:
+    """Return vectors divided by their lengths along the last axis; zeros where a length is but rounding of `scale`.
+
+    A vector of length 0 has no direction, and next to it the gradient of one has no bound.
+    """
+    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    least = _ROUNDING * torch.linalg.vector_norm(scale.detach(), dim=-1, keepdim=True).amax()
+    has_direction = lengths > least
+    return torch.where(has_direction, vectors / torch.where(has_direction, lengths, 1.0), 0.0)
 
 
 def _attention_map(features: Tensor, power: float) -> Tensor:
-    return F.normalize(features.abs().pow(power).sum(1).flatten(1), dim=1)
+    maps = features.abs().pow(power).sum(1).flatten(1)
+    return _unit(maps, maps)
 
 
 def _pooled(features: Tensor) -> Tensor:
@@ -141,9 +156,10 @@ def _distances(rows: Tensor) -> Tensor:
 
 def _angles(rows: Tensor) -> Tensor:
     """Return cos of the angle at image i between images j and k, [B, B, B]."""
-    towards = F.normalize(rows[None, :, :] - rows[:, None, :], dim=2)
+    towards = _unit(rows[None, :, :] - rows[:, None, :], rows)
     return towards @ towards.transpose(1, 2)
 
 
 def _similarities(rows: Tensor) -> Tensor:
-    return F.normalize(rows @ rows.T, dim=1)
+    gram = rows @ rows.T
+    return _unit(gram, gram)

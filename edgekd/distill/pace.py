@@ -53,7 +53,7 @@ def epochs_within(
     if found == 0:
         raise RecipeError(
             f'{name}: the budget "{config.budget}" is shorter than one epoch, '
-            f"which takes about {epoch_seconds + view_seconds:.0f} s here",
+            f"which takes about {epoch_seconds + view_seconds:.3g} s here",
             "raise the budget, or give epochs in place of it",
         )
     return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from edgekd.distill import cache
 from edgekd.distill.criterion import CrossEntropy, Features, Pair, Supervise, UnderTeacher
 from edgekd.distill.taps import Taps, shapes
 from edgekd.distill.teacher import frozen
+from edgekd.errors import ModelError
 from edgekd.models import network
 from edgekd.models.network import Network
 from edgekd.recipe import Augment, Distill, FeatureLoss, TeacherCache, Training
@@ -19,6 +22,7 @@ from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
 from edgekd.train import batches, loop
+from edgekd.train.batches import Batch
 from edgekd.train.device import Place, open_fabric
 from edgekd.train.loop import Course
 
@@ -81,8 +85,13 @@ def teach(
     supervise = frozen(network.load(teacher, teacher_code), fabric, place)
     examples = batches.read(train, fabric.device)
     filling = out.parent / "filling"
-    cache.write(filling, supervise, examples, augment, seed, batch, config.views, config.top, run)
-    filling.rename(out)
+
+    def ask(given: Batch) -> Tensor:
+        return supervise(given.on(fabric.device).pixels)
+
+    cache.write(filling, ask, examples, augment, seed, batch, config.views, config.top, run)
+    # Links: a kill before the store has taken the folder finds all views again.
+    shutil.copytree(filling, out, copy_function=os.link)
     return {"views": config.views, "bytes": sum(file.stat().st_size for file in out.iterdir())}
 
 
@@ -123,8 +132,17 @@ def criterion_of(
     module = network.load(*teacher)
     features = _features(student.module, module.module, course, config)
     ask = frozen(module, fabric, place, fold=features is None)
+    _check_teacher(ask(course.train.images[: config.batch].to(fabric.device).permute(0, 3, 1, 2)))
     supervise: Supervise = lambda batch: ask(batch.pixels)  # noqa: E731 - a def would hide its type
     return UnderTeacher(config, supervise, features)
+
+
+def _check_teacher(logits: Tensor) -> None:
+    """Once, before it supervises: in a training its failure would look like the student's."""
+    if not logits.isfinite().all():
+        raise ModelError(
+            "the teacher gives logits that are no numbers", "check the teacher's weights, mean and std (data.size too)"
+        )
 
 
 def _features(student: nn.Module, teacher: nn.Module, course: Course, config: Distill) -> Features | None:

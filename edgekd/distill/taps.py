@@ -18,6 +18,7 @@ class Taps:
 
     def __init__(self, module: nn.Module, paths: Iterable[str], in_training: bool) -> None:
         self._seen: dict[str, Tensor] = {}
+        self._module = module
         self._in_training = in_training
         _hook(module, paths, self._keep)
 
@@ -27,8 +28,8 @@ class Taps:
 
     def _keep(self, path: str) -> _Keep:
         def keep(layer: nn.Module, inputs: object, output: object) -> None:
-            # A moving average's copy of the module carries this hook too, and runs in eval.
-            if isinstance(output, Tensor) and layer.training is self._in_training:
+            # Asked of the whole: a single layer may be kept in eval (a frozen BatchNorm) while the rest trains.
+            if isinstance(output, Tensor) and self._module.training is self._in_training:
                 # A ReLU in place right behind would change what was seen.
                 self._seen[path] = output.clone()
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule, Node, symbolic_trace
 from torch.fx.experimental.optimization import fuse
 from torch.fx.proxy import TraceError
 
@@ -39,6 +39,8 @@ def frozen(teacher: Network, fabric: Fabric, place: Place, fold: bool = True) ->
 def _folded(module: nn.Module) -> nn.Module:
     """Fold BatchNorm where the module can be traced; one with control flow is used as it is."""
     try:
+        if _calls_one_twice(symbolic_trace(module)):
+            return module
         folded = fuse(module)
     except (TraceError, NotImplementedError, TypeError, AttributeError, RuntimeError):
         # What torch.fx was seen to raise for len(), shapes in conditions and the like.
@@ -46,6 +48,13 @@ def _folded(module: nn.Module) -> nn.Module:
     if isinstance(folded, GraphModule):
         _relu_in_place(folded)
     return folded
+
+
+def _calls_one_twice(traced: GraphModule) -> bool:
+    """Whether a layer runs at two places: torch 2.15's fuse would fold the BatchNorms of both into it."""
+    called = [node.target for node in traced.graph.nodes if node.op == "call_module"]
+    weighted = [target for target in called if any(True for _ in traced.get_submodule(str(target)).parameters())]
+    return len(set(weighted)) < len(weighted)
 
 
 def _relu_in_place(folded: GraphModule) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from edgekd.recipe.basis import NotNegative, Positive, Table
+from edgekd.recipe.basis import NotNegative, Positive, Table, Temperature
 
 
 class LogitLoss(Table):
@@ -31,14 +31,14 @@ class Kd(LogitLoss):
     """Hinton et al. 2015."""
 
     kind: Literal["kd"] = "kd"
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
 
 
 class Dkd(LogitLoss):
     """Decoupled: Zhao et al. 2022."""
 
     kind: Literal["dkd"] = "dkd"
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     alpha: NotNegative = 1.0
     """Weight of the labelled class against the others."""
     beta: NotNegative = 8.0
@@ -49,7 +49,7 @@ class Dist(LogitLoss):
     """Correlations: Huang et al. 2022."""
 
     kind: Literal["dist"] = "dist"
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     beta: NotNegative = 2.0
     """Weight of the relation between the classes of an image."""
     gamma: NotNegative = 2.0
@@ -74,7 +74,7 @@ class Attention(FeatureLoss):
 
     kind: Literal["attention"] = "attention"
     weight: Positive = 1000.0
-    power: Positive = 2.0
+    power: Annotated[float, Field(ge=1)] = 2.0
 
 
 class Relational(FeatureLoss):

@@ -159,3 +159,10 @@ class Recipe(Table):
         if self.distill is not None and self.student is None:
             raise ValueError("[distill] needs a [student]")
         return self
+
+    @model_validator(mode="after")
+    def _augmentation_leaves_something(self) -> Recipe:
+        for training in (self.teacher.train, self.distill, self.prune.recovery if self.prune else None):
+            if training is not None:
+                training.augment.check(self.data.shape)
+        return self

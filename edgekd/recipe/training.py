@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edgekd.recipe.basis import Fraction, NotNegative, Positive, Seed, Table
+from edgekd.recipe.basis import Fraction, NotNegative, Positive, Seed, Table, Temperature
 from edgekd.recipe.losses import FeatureLoss, Kd, Loss
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -47,6 +47,15 @@ class Augment(Table):
         """Whether two images become one, which depends on the batch."""
         return self.mixup > 0 or self.cutmix > 0
 
+    def check(self, shape: tuple[int, int]) -> None:
+        """Raise ValueError where nothing would be left of images of this height and width."""
+        for key, pixels in (("crop", self.crop), ("cutout", self.cutout)):
+            if pixels >= min(shape):
+                raise ValueError(
+                    f"augment.{key} = {pixels} leaves nothing of images of {shape[0]}×{shape[1]} pixels",
+                    f"it is in pixels, and must be below {min(shape)}",
+                )
+
 
 class Training(Table):
     """A schedule of the one training loop."""
@@ -54,7 +63,7 @@ class Training(Table):
     epochs: Annotated[int, Field(ge=1)] = 20
     budget: str = ""
     """Instead of epochs, a time on this machine: `90s`, `30m`, `2h`. Measured once, then kept as a number of epochs."""
-    batch: Annotated[int, Field(ge=2)] = 128
+    batch: Annotated[int, Field(ge=2, le=2**20)] = 128
     lr: Positive = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 5e-4
@@ -103,7 +112,7 @@ class Distill(Training):
 
     alpha: Fraction = 0.1
     """Weight of the hard labels."""
-    temperature: Positive = 4.0
+    temperature: Temperature = 4.0
     """Of the loss that is taken where none is named: kd with weight 1 - alpha."""
     loss: tuple[Loss, ...] = ()
     teacher_cache: TeacherCache | None = None

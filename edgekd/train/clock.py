@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 
-from edgekd.recipe import Training
 from edgekd.run import Progress, Run
 
 _SECONDS_BETWEEN_SIGNS = 0.5
 
 
 class Clock:
-    """One epoch's progress. `accuracy` is the one of the epoch before."""
+    """The progress of epoch `number`. `images` are those of an epoch, `accuracy` is the one of the epoch before."""
 
-    def __init__(self, stage: str, config: Training, number: int, steps: int, accuracy: float | None, run: Run) -> None:
+    def __init__(
+        self, stage: str, epochs: int, number: int, steps: int, images: int, accuracy: float | None, run: Run
+    ) -> None:
         self._stage = stage
-        self._config = config
+        self._epochs = epochs
         self._number = number
         self._steps = steps
+        self._images = images
         self._accuracy = accuracy
         self._run = run
         self._start = self._last = time.monotonic()
@@ -29,22 +31,21 @@ class Clock:
     def sign(self, steps: int, loss: float) -> None:
         """Show progress within the epoch."""
         self._last = time.monotonic()
-        speed = steps * self._config.batch / (self._last - self._start)
+        speed = steps / self._steps * self._images / (self._last - self._start)
         val = f"  val {100 * self._accuracy:.2f} %" if self._accuracy is not None else ""
         self._show(steps / self._steps, f"loss {loss:.4f}{val}  {speed:.0f} images/s")
 
     def epoch_done(self, loss: float, accuracy: float) -> None:
         """Say how the epoch went."""
         seconds = time.monotonic() - self._start
-        left = seconds * (self._config.epochs - self._number - 1)
+        left = seconds * (self._epochs - self._number - 1)
         note = (
-            f"loss {loss:.4f}  val {100 * accuracy:.2f} %  {self._steps * self._config.batch / seconds:.0f} images/s  "
+            f"loss {loss:.4f}  val {100 * accuracy:.2f} %  {self._images / seconds:.0f} images/s  "
             f"{int(left) // 60}m{int(left) % 60:02d}s left"
         )
         self._show(1.0, note, milestone=True)
 
     def _show(self, part: float, note: str, milestone: bool = False) -> None:
-        epochs = self._config.epochs
         done = round(1000 * (self._number + part))
-        text = f"epoch {self._number + 1}/{epochs}  {note}"
-        self._run.show(Progress(self._stage, done, 1000 * epochs, text, milestone))
+        text = f"epoch {self._number + 1}/{self._epochs}  {note}"
+        self._run.show(Progress(self._stage, done, 1000 * self._epochs, text, milestone))

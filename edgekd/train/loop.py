@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.optimizer import Optimizer
 
 from edgekd.models.pixels import normalise
@@ -47,6 +48,11 @@ class Course:
         """How many steps an epoch has."""
         return batches.steps_per_epoch(len(self.train), self.config.batch)
 
+    @property
+    def images(self) -> int:
+        """How many images an epoch shows."""
+        return min(len(self.train), self.steps * self.config.batch)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -75,7 +81,8 @@ def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric,
     Raises ModelError when the loss is no number, or runs away.
     """
     config = course.config
-    state = checkpoint.load(part / checkpoint.FILE_NAME)
+    file = part / checkpoint.FILE_NAME
+    state = checkpoint.load(file)
     if state.epoch:
         run.say(f"{course.stage}: goes on after epoch {state.epoch} of {config.epochs}")
     trainer = _trainer(module, criterion, course, fabric, state)
@@ -85,8 +92,8 @@ def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric,
     judged = average.module if average is not None else module
     for number in range(state.epoch, config.epochs):
         last = state.accuracies[-1] if state.accuracies else None
-        clock = Clock(course.stage, config, number, course.steps, last, run)
-        watch = Watch(course.stage, config, number, course.steps, state.first_loss, fabric.device)
+        clock = Clock(course.stage, config.epochs, number, course.steps, course.images, last, run)
+        watch = Watch(course.stage, config, number, course.steps, state.first_loss, fabric.device, file)
         _epoch(trainer, number, average, watch, clock)
         accuracy = _accuracy(judged, course, fabric)
         state.losses.append(watch.mean())
@@ -96,7 +103,7 @@ def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric,
         state.epoch, state.first_loss, state.model = number + 1, watch.first, module.state_dict()
         state.criterion, state.optimizer = criterion.state_dict(), trainer.optimizer.state_dict()
         state.average = average.module.state_dict() if average is not None else {}
-        checkpoint.save(state, part / checkpoint.FILE_NAME)
+        checkpoint.save(state, file)
         clock.epoch_done(state.losses[-1], accuracy)
     kept = state.kept_epoch if course.keep_best else config.epochs
     module.load_state_dict(state.kept if course.keep_best else judged.state_dict())
@@ -170,12 +177,14 @@ def _step(trainer: _Trainer, batch: batches.Batch, step: int, average: Average |
     loss = trainer.criterion(logits, batch)
     trainer.optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss)
+    trained = [each for group in trainer.optimizer.param_groups for each in group["params"] if each.grad is not None]
+    norm = get_total_norm([each.grad for each in trained])
     if config.clip:
-        fabric.clip_gradients(trainer.model, trainer.optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        clip_grads_with_norm_(trained, config.clip, norm)
     trainer.optimizer.step()
     if average is not None:
         average.update(step)
-    watch.note(loss)
+    watch.note(loss, norm)
 
 
 def _accuracy(module: nn.Module, course: Course, fabric: Fabric) -> float:

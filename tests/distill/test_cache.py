@@ -15,7 +15,7 @@ from edgekd.models.network import Network, Plan
 from edgekd.recipe import Augment, RandAugment, Training
 from edgekd.run import Progress, Run
 from edgekd.train import batches
-from edgekd.train.batches import Examples
+from edgekd.train.batches import Batch, Examples
 from edgekd.train.device import Place, open_fabric
 
 AUGMENT = Augment(crop=2, rotate=10, scale=0.1, colour=0.3, cutout=4, randaugment=RandAugment())
@@ -49,7 +49,7 @@ def test_cached_and_live_training_see_the_same_numbers(tmp_path: Path, precision
     teach = frozen(Network(resnet20(), Plan(model="m:f")), fabric, place(precision))
     data = examples(53)
     config = Training(batch=16, seed=4, augment=AUGMENT)
-    cache.write(tmp_path / "logits", teach, data, AUGMENT, 4, 16, 3, 0, Run())
+    cache.write(tmp_path / "logits", lambda batch: teach(batch.pixels), data, AUGMENT, 4, 16, 3, 0, Run())
     cached = cache.read(tmp_path / "logits", torch.device("cpu"))
     compared = 0
     for number in range(7):
@@ -68,9 +68,9 @@ def test_views_differ_and_are_float16(tmp_path: Path) -> None:
     assert not np.array_equal(views[0], views[1])
 
 
-def brightness(pixels: Tensor) -> Tensor:
+def brightness(batch: Batch) -> Tensor:
     """A teacher of 6 classes, whose logits spread over the image's halves."""
-    values = pixels.float().mean((2, 3))
+    values = batch.pixels.float().mean((2, 3))
     return torch.cat((values, -values / 2), dim=1) / 40
 
 
@@ -94,10 +94,10 @@ def test_killed_filling_goes_on_with_the_next_view(tmp_path: Path) -> None:
 
     calls = 0
 
-    def counting(pixels: Tensor) -> Tensor:
+    def counting(batch: Batch) -> Tensor:
         nonlocal calls
         calls += 1
-        return brightness(pixels)
+        return brightness(batch)
 
     data = examples(4)
     with pytest.raises(KeyboardInterrupt):
@@ -114,6 +114,14 @@ def test_killed_filling_goes_on_with_the_next_view(tmp_path: Path) -> None:
 def test_logits_that_no_float16_holds_are_refused(tmp_path: Path, value: float) -> None:
     with pytest.raises(ModelError, match="float16"):
         cache.write(
-            tmp_path / "l", lambda pixels: torch.full((len(pixels), 3), value), examples(4), AUGMENT, 0, 4, 1, 0, Run()
+            tmp_path / "l",
+            lambda batch: torch.full((len(batch.labels), 3), value),
+            examples(4),
+            AUGMENT,
+            0,
+            4,
+            1,
+            0,
+            Run(),
         )
     assert not list((tmp_path / "l").glob("view-*"))

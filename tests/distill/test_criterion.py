@@ -152,6 +152,14 @@ def test_losses_between_layers_add_up_and_see_a_layer_before_relu_overwrites_it(
     assert value == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_taps_see_a_layer_that_is_kept_in_eval_while_the_rest_trains() -> None:
+    net = Net(4)
+    taps = Taps(net, ["body"], in_training=True)
+    net.train().body.eval()
+    net(torch.ones(2, 3, 8, 8))
+    assert taps.take("body").shape == (2, 4, 4, 4)
+
+
 def test_taps_see_one_mode_only() -> None:
     net = Net(4).train()
     taps = Taps(net, ["body"], in_training=True)
@@ -177,6 +185,7 @@ def test_larger_feature_maps_are_averaged_down() -> None:
         ("attention", (4, 5, 5), (4, 7, 7)),
         ("attention", (4,), (4,)),
         ("hint", (4, 8, 8), (4,)),
+        ("hint", (4, 8), (4, 8)),
     ],
 )
 def test_sizes_that_cannot_be_matched_are_refused(

@@ -71,7 +71,20 @@ def reference(module: nn.Module) -> Tensor:
         return copy.deepcopy(module).double().eval()((pixels().double() - mean) / std)
 
 
-@pytest.mark.parametrize("build", [resnet20, Branching, ReluTwice])
+class ConvTwice(nn.Module):
+    """One convolution in two places, a norm of its own behind each: neither can be folded into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.one, self.other = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.other(self.conv(self.one(self.conv(self.first(x))))).mean((2, 3))
+
+
+@pytest.mark.parametrize("build", [resnet20, Branching, ReluTwice, ConvTwice])
 def test_frozen_gives_the_logits_of_the_module_in_eval(build: type[nn.Module]) -> None:
     torch.manual_seed(0)
     module = trained(build())

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
+from edgekd.models import network
 from edgekd.recipe import Augment, Training
 from edgekd.run import Progress, Run
 from edgekd.train import checkpoint, loop
@@ -183,7 +184,9 @@ def test_loss_that_is_not_finite_names_step_and_learning_rate(tmp_path: Path, fa
     assert raised.value.message == (
         f"distill: the loss is not a number at step 6 (epoch 2, batch 3 of 4, learning rate {rate:.4g}, batch size 16)"
     )
-    assert "epoch 1 is kept" in raised.value.hint
+    assert f"epoch 1, the last good one, is kept in {tmp_path / checkpoint.FILE_NAME}" in raised.value.hint
+    weights = network.read_weights(tmp_path / checkpoint.FILE_NAME)
+    network.fill(net(), weights, "the file that was named")
     state = checkpoint.load(tmp_path / checkpoint.FILE_NAME)
     assert state.epoch == 1
     assert all(torch.isfinite(value).all() for value in state.model.values())
@@ -236,6 +239,36 @@ def test_one_epoch_is_sgd_with_nesterov_by_hand(tmp_path: Path, fabric: Fabric) 
     assert torch.allclose(module[1].weight.double(), weight, atol=1e-6)
 
 
+class NanGradient(torch.autograd.Function):
+    """Passes values on, and no number back."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("step", [7, 15])
+def test_gradient_that_is_not_finite_stops_at_its_own_step_even_the_last(
+    tmp_path: Path, fabric: Fabric, step: int
+) -> None:
+    calls = 0
+
+    def breaking(logits: Tensor, batch: Batch) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return cross_entropy(NanGradient.apply(logits) if calls == step + 1 else logits, batch)
+
+    with pytest.raises(ModelError, match=rf"the gradient is not a number at step {step} \("):
+        loop.fit(net(), Criterion(breaking), course(), fabric, tmp_path, Run())
+    state = checkpoint.load(tmp_path / checkpoint.FILE_NAME)
+    assert state.epoch == step // 4
+    assert all(torch.isfinite(value).all() for value in state.model.values())
+
+
 def test_loss_that_runs_away_names_the_step_where_it_began(tmp_path: Path, fabric: Fabric) -> None:
     calls = 0
 
@@ -277,13 +310,14 @@ def test_killed_training_with_average_clipping_and_a_loss_that_learns_goes_on_to
 class Learning(nn.Module):
     """Cross-entropy of logits through a layer of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.layer = nn.Linear(2, 2)
+        self._weight = weight
 
     def forward(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(logits + self.layer(logits), batch.labels)
+        return self._weight * F.cross_entropy(logits + self.layer(logits), batch.labels)
 
 
 def test_what_a_loss_learns_is_trained_along(tmp_path: Path, fabric: Fabric) -> None:
@@ -317,16 +351,25 @@ def test_clipping_bounds_the_norm_of_all_gradients_together(tmp_path: Path, fabr
     """One step of plain SGD moves all weights together by at most lr · clip."""
     module = net()
     before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    steep = Criterion(lambda logits, batch: 1e3 * cross_entropy(logits, batch))
+    steep = Learning(1e3)
+    before |= {f"loss.{name}": parameter.detach().clone() for name, parameter in steep.named_parameters()}
     config = course(epochs=1, batch=64, lr=0.5, momentum=0.0, weight_decay=0.0, clip=0.25)
     loop.fit(module, steep, config, fabric, tmp_path, Run())
-    moved = torch.cat([(parameter - before[name]).flatten() for name, parameter in module.named_parameters()])
+    after = dict(module.named_parameters()) | {f"loss.{name}": value for name, value in steep.named_parameters()}
+    moved = torch.cat([(after[name] - value).flatten() for name, value in before.items()])
     assert moved.norm().item() == pytest.approx(0.5 * 0.25, rel=1e-3)
 
 
-def test_seconds_per_epoch_grow_with_the_images(fabric: Fabric) -> None:
-    few = loop.seconds_per_epoch(net(), LABELS, course(), fabric)
-    assert 0 < few < 10
+def test_seconds_per_epoch_count_all_steps_and_all_validation_images(
+    fabric: Fabric, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a clock that moves by 1 whenever it is read, each timed stretch takes 1."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))
+    plan = course()  # 64 images in batches of 16, 40 to validate
+    assert loop.seconds_per_epoch(net(), LABELS, plan, fabric, steps=2) == pytest.approx(4 / 2 + 1)
+    longer = replace(plan, val=examples(4 * loop._VALIDATION_BATCH, 2))
+    assert loop.seconds_per_epoch(net(), LABELS, longer, fabric, steps=4) == pytest.approx(1 + 2)
 
 
 def test_compiled_training_is_near_the_plain_one(tmp_path: Path, fabric: Fabric) -> None:
