@@ -40,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as calm, tempfile.TemporaryDirectory() as wild:
         subprocess.run(_COMMAND, cwd=calm, capture_output=True, check=True)
         kills = [killed(Path(wild), 1 + round, chance.random()) for round in range(arguments.kills)]
-        log = subprocess.run(_COMMAND, cwd=wild, capture_output=True, text=True, check=True).stderr
+        log = subprocess.run(_COMMAND, cwd=wild, capture_output=True, text=True, check=True).stdout
         figures = {
             "epochs": 20,
             "kills": kills,
@@ -53,10 +53,10 @@ def main() -> None:
 
 def killed(folder: Path, epochs: int, delay: float) -> str:
     """Start a build, let it distill some epochs and up to a second more, kill it; return its last words."""
-    process = subprocess.Popen(_COMMAND, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
+    process = subprocess.Popen(_COMMAND, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     last = ""
-    for line in process.stderr:
+    for line in process.stdout:
         if line.startswith("distill: epoch"):
             last = line.strip()
             epochs -= 1
