@@ -13,7 +13,7 @@ from edgekd.models.stage import initialise
 from edgekd.products import Networks
 from edgekd.project import Project, bare, with_selection
 from edgekd.prune.stage import prune
-from edgekd.recipe import Distill, LogitLoss, Recipe, Training
+from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Training
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.train import precision
 from edgekd.train.device import Place
@@ -47,16 +47,32 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
     if distilling is not None:
         students = _under_teacher(store, project, "distill", students, teacher, data, distilling, place)
     if recipe.prune is None:
-        return Networks(data, teacher, students[0], students[0], students[0], {"student": tuple(students)})
-    # The cut does not depend on how it is recovered from: another recovery does not cut again.
-    settings = recipe.prune.model_copy(update={"recovery": Distill()})
-    pruned = store.run(
-        prune, start=students[0].path, code=project.student, train=data.path / "train", config=settings, place=place
-    )
-    starts = [pruned for _ in _seeds(recipe.prune.recovery)]
+        return Networks(data, teacher, students[0], students[0], students[0], (), {"student": tuple(students)})
+    cuts = _cuts(store, project, students[0], teacher, data, recipe.prune, place)
+    starts = [cuts[-1] for _ in _seeds(recipe.prune.recovery)]
     finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
     over_seeds = {"student": tuple(students), "pruned": tuple(finals)}
-    return Networks(data, teacher, students[0], pruned, finals[0], over_seeds)
+    return Networks(data, teacher, students[0], cuts[-1], finals[0], tuple(cuts), over_seeds)
+
+
+def _cuts(
+    store: Store, project: Project, whole: Artifact, teacher: Artifact, data: Artifact, config: Prune, place: Place
+) -> list[Artifact]:
+    """Cut in `steps` equal steps, each but the last with a short recovery."""
+    # The cut does not depend on how it is recovered from: another recovery does not cut again.
+    part = {key: keep ** (1 / config.steps) for key, keep in config.budgets.items()}
+    settings = config.model_copy(update={**part, "steps": 1, "between": 1, "recovery": Distill()})
+    short = config.recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
+    cuts: list[Artifact] = []
+    for _ in range(config.steps):
+        current = whole
+        if cuts:
+            (current,) = _under_teacher(store, project, "recover", [cuts[-1]], teacher, data, short, place)
+        train = data.path / "train"
+        cuts.append(
+            store.run(prune, start=current.path, code=project.student, train=train, config=settings, place=place)
+        )
+    return cuts
 
 
 def _check_losses(recipe: Recipe, classes: int) -> None:

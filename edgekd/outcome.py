@@ -78,7 +78,7 @@ def report_on(judged: Judged) -> Report:
         data={**{key: value for key, value in data.items() if key != "classes"}, "seed": recipe.data.seed},
         training=_training(judged),
         seeds=_seeds(judged),
-        pruning={key: value for key, value in judged.networks.pruned.metrics.items() if recipe.prune},
+        pruning=_pruning(judged.networks.cuts),
         front={key: value for key, value in judged.graphs.candidates.metrics.items() if key.startswith("front")},
         notes=(*_notes(judged), *_float_note(judged, ran)),
     )
@@ -111,6 +111,19 @@ def _training(judged: Judged) -> dict[str, Any]:
             kept = {key: artifact.metrics[key] for key in ("epoch", "epochs", "kept", "val_accuracy")}
             found[name] = {**config.model_dump(mode="json"), **kept}
     return found
+
+
+def _pruning(cuts: tuple[Artifact, ...]) -> dict[str, Any]:
+    """Return what all steps together cut."""
+    if not cuts:
+        return {}
+    first, last = cuts[0].metrics, cuts[-1].metrics
+    before = {key: first[key] for key in ("macs_before", "parameters_before")}
+    groups: dict[str, list[int]] = {}
+    for cut in cuts:
+        for root, (was, left) in cut.metrics["groups"].items():
+            groups[root] = [groups.get(root, [was])[0], left]
+    return {**last, **before, "groups": groups}
 
 
 def _seeds(judged: Judged) -> tuple[Spread, ...]:

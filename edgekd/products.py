@@ -16,6 +16,8 @@ class Networks:
     student: Artifact
     pruned: Artifact
     final: Artifact
+    cuts: tuple[Artifact, ...]
+    """What each step of pruning left; `pruned` is the last."""
     over_seeds: dict[str, tuple[Artifact, ...]]
     """By the report's row: the networks of all seeds, the first of which goes on."""
 

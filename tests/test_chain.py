@@ -134,3 +134,12 @@ def test_a_budget_becomes_a_number_of_epochs_once(build: Builder, monkeypatch: p
     _, again = build("distill.budget='5m'")
     assert "distill: the budget of 5m holds 3 epochs" in again
     assert "distill: unchanged, from the store" in again
+
+
+def test_steps_of_pruning_end_at_the_budget_with_a_recovery_between(build: Builder) -> None:
+    built, lines = build("prune.keep_macs=0.64", "prune.steps=2", "prune.block=4")
+    assert sum(line.startswith("prune runs") for line in lines) == 2
+    assert sum(line.startswith("recover runs") for line in lines) == 2
+    pruning = built.bundles[0].report.pruning
+    assert 0.5 < pruning["macs"] / pruning["macs_before"] <= 0.64
+    assert all(left <= was for was, left in pruning["groups"].values())

@@ -28,7 +28,7 @@ def test_a_missing_table_skips_its_stage_and_an_empty_one_takes_the_defaults() -
     recipe = parsed(prune={})
     assert (recipe.quantize, recipe.distill, recipe.student) == (None, None, None)
     assert recipe.prune is not None
-    assert (recipe.prune.keep_macs, recipe.prune.block, recipe.prune.recovery.epochs) == (0.7, 16, 10)
+    assert (recipe.prune.budgets, recipe.prune.block, recipe.prune.recovery.epochs) == ({"keep_macs": 0.7}, 16, 10)
 
 
 def test_the_folder_is_where_the_recipe_lies_and_never_part_of_its_values() -> None:

@@ -1,7 +1,8 @@
-"""Multiply-accumulates, counted by running one image."""
+"""What a network costs, layer by layer: multiply-accumulates of one image, and parameters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +26,24 @@ def per_layer(module: nn.Module, shape: tuple[int, int]) -> dict[str, int]:
         for hook in hooks:
             hook.remove()
     return counts
+
+
+def weights_per_layer(module: nn.Module) -> dict[str, int]:
+    """Return the numbers in each layer's matrix, which grow with its inputs and with its outputs."""
+    return _numbers(module, lambda parameter: parameter.ndim > 1)
+
+
+def vectors_per_layer(module: nn.Module) -> dict[str, int]:
+    """Return the other trained numbers of each layer, biases and norms, which grow with its outputs alone."""
+    return _numbers(module, lambda parameter: parameter.ndim <= 1)
+
+
+def _numbers(module: nn.Module, counts: Callable[[Tensor], bool]) -> dict[str, int]:
+    found = {
+        name: sum(each.numel() for each in layer.parameters(recurse=False) if each.requires_grad and counts(each))
+        for name, layer in module.named_modules()
+    }
+    return {name: count for name, count in found.items() if count}
 
 
 def _counter(name: str, counts: dict[str, int]) -> Any:

@@ -66,6 +66,9 @@ class Model(Table):
         return self
 
 
+Keep = Annotated[float, Field(gt=0, le=1)]
+
+
 class Teacher(Model):
     """The network that supervises. Without weights it is trained first, by `[teacher.train]`."""
 
@@ -77,15 +80,35 @@ class Teacher(Model):
 class Prune(Table):
     """Whole channels, cut where they cost most and matter least."""
 
-    keep_macs: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """The part of the multiply-accumulates that may stay."""
+    keep_macs: Keep | None = None
+    """The part of the multiply-accumulates that may stay; 0.7 where no budget is given."""
+    keep_params: Keep | None = None
+    """The part of the parameters that may stay. Of several budgets each must hold."""
     block: Annotated[int, Field(ge=1)] = 16
     """Widths are multiples of this; int8 kernels work in such blocks."""
-    norm: Literal["l1", "l2"] = "l2"
-    """The norm of a channel's weights that says how much it matters."""
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The part of every group of channels that stays in any case."""
+    importance: Literal["l1", "l2", "fpgm", "lamp", "batchnorm", "taylor", "activation", "random"] = "l2"
+    """What says how much a channel matters; see prune/importance.py."""
+    ranking: Literal["global", "uniform"] = "global"
+    """Over all groups of channels together, or the same part of each."""
+    images: Annotated[int, Field(ge=1)] = 1024
+    """Training images that `taylor` and `activation` look at."""
+    steps: Annotated[int, Field(ge=1, le=100)] = 1
+    """Cut in so many steps, with `between` epochs of recovery after each but the last."""
+    between: Annotated[int, Field(ge=1)] = 1
     protect: tuple[str, ...] = ()
     """Module paths whose output channels stay."""
+    seed: Seed = 0
+    """Of `random`."""
     recovery: Distill = Distill(epochs=10, lr=0.02)
+
+    @property
+    def budgets(self) -> dict[str, float]:
+        """The parts that may stay, by their keys."""
+        given = {"keep_macs": self.keep_macs, "keep_params": self.keep_params}
+        found = {key: keep for key, keep in given.items() if keep is not None}
+        return found or {"keep_macs": 0.7}
 
 
 class Quantize(Table):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from edgekd.errors import ModelError
 from edgekd.prune.groups import Group, Member
-from edgekd.prune.search import Cut, choose
+from edgekd.prune.search import Cut, Limit, Shape, choose
 
 PIXELS = 16
+KEY = "keep_macs"
 
 
 def chain(widths: Sequence[int]) -> tuple[list[Group], dict[str, int]]:
@@ -61,7 +63,7 @@ def test_budget_is_reached_in_whole_blocks_or_the_smallest_reachable_is_named(
     total = sum(macs.values())
     least = sum(chain_macs(smallest(widths, block)).values()) / total
     try:
-        cuts = choose(groups, scores(widths, seed), macs, keep, block)
+        cuts = choose(groups, scores(widths, seed), [Limit(KEY, macs, keep)], Shape(block))
     except ModelError as error:
         assert keep < least + 1e-12
         named = re.search(r"keep at least (\d\.\d{3})$", error.message)
@@ -80,7 +82,7 @@ def test_the_least_important_channels_of_a_group_go(widths: list[int], block: in
     groups, macs = chain(widths)
     importances = scores(widths, seed)
     try:
-        cuts = choose(groups, importances, macs, keep, block)
+        cuts = choose(groups, importances, [Limit(KEY, macs, keep)], Shape(block))
     except ModelError:
         return
     for cut in cuts:
@@ -92,32 +94,68 @@ def test_the_least_important_channels_of_a_group_go(widths: list[int], block: in
 
 def test_keep_all_cuts_nothing() -> None:
     groups, macs = chain([32, 32])
-    assert choose(groups, scores([32, 32], 0), macs, 1.0, 16) == []
+    assert choose(groups, scores([32, 32], 0), [Limit(KEY, macs, 1.0)], Shape(16)) == []
 
 
 def test_the_group_that_loses_less_per_saved_work_goes_first() -> None:
     groups, macs = chain([8, 8])
-    cuts = choose(groups, [np.full(8, 1.0), np.full(8, 0.1)], macs, 0.9, 4)
+    cuts = choose(groups, [np.full(8, 1.0), np.full(8, 0.1)], [Limit(KEY, macs, 0.9)], Shape(4))
     assert kept(groups, cuts) == [8, 4]
 
 
 def test_no_groups_is_an_error_that_keeps_everything() -> None:
     with pytest.raises(ModelError, match=r"keep at least 1\.000"):
-        choose([], [], {"c": 5}, 0.5, 16)
+        choose([], [], [Limit(KEY, {"c": 5}, 0.5)], Shape(16))
 
 
 def test_two_groups_side_by_side_are_counted_by_their_sum() -> None:
     """A concatenation: c reads 8 + 8 channels."""
     one = Group("a", 8, (Member("a", "out", tuple(range(8)), 8), Member("c", "in", tuple(range(8)), 16)))
     two = Group("b", 8, (Member("b", "out", tuple(range(8)), 8), Member("c", "in", tuple(range(8, 16)), 16)))
-    cuts = choose([one, two], [np.full(8, 0.1), np.full(8, 9.0)], {"a": 0, "b": 0, "c": 160}, 0.75, 4)
+    cuts = choose(
+        [one, two], [np.full(8, 0.1), np.full(8, 9.0)], [Limit(KEY, {"a": 0, "b": 0, "c": 160}, 0.75)], Shape(4)
+    )
     assert kept([one, two], cuts) == [4, 8]
 
 
 def test_channels_that_cannot_be_cut_stay_in_the_count() -> None:
     """c reads 8 channels of the group and 24 others: without half of the group it does 28/32 of its work."""
     group = Group("a", 8, (Member("a", "out", tuple(range(8)), 8), Member("c", "in", tuple(range(8)), 32)))
-    cuts = choose([group], [np.ones(8)], {"a": 0, "c": 3200}, 0.88, 4)
+    cuts = choose([group], [np.ones(8)], [Limit(KEY, {"a": 0, "c": 3200}, 0.88)], Shape(4))
     assert kept([group], cuts) == [4]
     with pytest.raises(ModelError, match=r"keep at least 0\.875"):
-        choose([group], [np.ones(8)], {"a": 0, "c": 3200}, 0.8, 4)
+        choose([group], [np.ones(8)], [Limit(KEY, {"a": 0, "c": 3200}, 0.8)], Shape(4))
+
+
+@pytest.mark.parametrize("ranking", ["global", "uniform"])
+def test_of_two_budgets_both_hold(ranking: Literal["global", "uniform"]) -> None:
+    groups, macs = chain([32, 48, 32])
+    weights = {layer: 100 * (1 + number) for number, layer in enumerate(macs)}
+    limits = [Limit("keep_macs", macs, 0.6), Limit("keep_params", weights, 0.5)]
+    cuts = choose(groups, scores([32, 48, 32], 0), limits, Shape(4), ranking)
+    left = kept(groups, cuts)
+    parts = [3 / 3, *(now / was for now, was in zip(left, [32, 48, 32], strict=True)), 1.0]
+    assert sum(chain_macs(left).values()) <= 0.6 * sum(macs.values())
+    assert sum(weights[f"c{i}"] * parts[i] * parts[i + 1] for i in range(4)) <= 0.5 * sum(weights.values())
+
+
+def test_uniform_takes_the_same_part_of_every_group_whatever_matters() -> None:
+    groups, macs = chain([64, 32, 16])
+    cuts = choose(
+        groups, [np.full(64, 9.0), np.full(32, 0.1), np.full(16, 5.0)], [Limit(KEY, macs, 0.4)], Shape(4), "uniform"
+    )
+    parts = [left / group.width for left, group in zip(kept(groups, cuts), groups, strict=True)]
+    assert max(parts) - min(parts) <= 4 / 16
+
+
+@settings(max_examples=60, deadline=None)
+@given(floor=st.floats(0, 0.99), **CASES)
+def test_no_group_falls_below_the_floor(widths: list[int], block: int, keep: float, seed: int, floor: float) -> None:
+    groups, macs = chain(widths)
+    try:
+        cuts = choose(groups, scores(widths, seed), [Limit(KEY, macs, keep)], Shape(block, floor))
+    except ModelError as error:
+        assert ("floor" in error.message) == ("floor" in error.hint) == (floor > 0)
+        return
+    for before, after in zip(widths, kept(groups, cuts), strict=True):
+        assert after >= floor * before

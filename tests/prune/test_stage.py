@@ -184,3 +184,23 @@ def test_dropout_leaves_the_new_statistics_alone(folder: Path) -> None:
         PLACE,
     )
     assert (folder / "later" / network.WEIGHTS).read_bytes() == first
+
+
+@pytest.mark.parametrize("importance", ["l1", "l2", "fpgm", "lamp", "taylor", "activation", "random"])
+def test_every_importance_reaches_the_budget_and_is_deterministic(folder: Path, importance: str) -> None:
+    metrics = pruned(folder, "nets:vgg", importance=importance, images=32)
+    first = (folder / "narrow" / network.WEIGHTS).read_bytes()
+    assert metrics["macs"] <= 0.6 * metrics["macs_before"]
+    assert pruned(folder, "nets:vgg", importance=importance, images=32) == metrics
+    assert (folder / "narrow" / network.WEIGHTS).read_bytes() == first
+
+
+def test_batchnorm_scales_decide_where_every_group_has_one(folder: Path) -> None:
+    assert pruned(folder, "edgekd.models:digits_student", importance="batchnorm")["groups"]
+
+
+def test_a_budget_of_parameters_holds(folder: Path) -> None:
+    metrics = pruned(folder, "nets:vgg", keep=1.0, keep_params=0.4)
+    assert metrics["parameters"] <= 0.4 * metrics["parameters_before"]
+    weights = network.load(folder / "narrow", code_of("nets:vgg", folder)).module.parameters()
+    assert sum(each.numel() for each in weights) == metrics["parameters"]
