@@ -124,7 +124,7 @@ def seconds_per_epoch(
             _step(trainer, batch, index, average, watch)
             if index + 1 == count:
                 break
-        watch.mean()  # waits for the device
+        watch.wait()
         return time.perf_counter() - start
 
     steps = min(steps, course.steps)

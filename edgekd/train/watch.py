@@ -42,6 +42,10 @@ class Watch:
         self._norms[self._done] = norm
         self._done += 1
 
+    def wait(self) -> None:
+        """Wait for the device, whatever the losses are."""
+        self._losses[self._done - 1].item()
+
     def mean(self) -> float:
         """Return the mean so far.
 

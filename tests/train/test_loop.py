@@ -387,3 +387,9 @@ def test_compiled_training_is_near_the_plain_one(tmp_path: Path, fabric: Fabric)
 def _folder(parent: Path, name: str) -> Path:
     (parent / name).mkdir()
     return parent / name
+
+
+def test_speed_is_measured_whatever_the_losses_are(fabric: Fabric) -> None:
+    """Under a teacher that is not trained yet they may be anything."""
+    wild = Criterion(lambda logits, batch: cross_entropy(logits, batch) * float("inf"))
+    assert loop.seconds_per_epoch(net(), wild, course(), fabric, steps=2) > 0
