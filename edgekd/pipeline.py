@@ -6,7 +6,6 @@ the same; `build` runs both, measures, picks, judges and writes a bundle a targe
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +37,6 @@ STAGES = (
     "export", "simplify", "quantize", "evaluate", "ship",
 )  # fmt: skip
 TRAINING = frozenset({"teacher", "teach", "distill", "recover"})
-# A number of epochs that is yet to be measured means a training too.
-TRAINING |= {f"{stage}-epochs" for stage in TRAINING}
 
 
 @dataclass(frozen=True)
@@ -152,12 +149,18 @@ def _prepare(store: Store, project: Project) -> Artifact:
     return store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
 
 
+def _will_train(request: _Request, place: Place, data: Artifact) -> bool:
+    probe = Store(request.store, plan=True)
+    try:
+        chain(probe, request.project, place, data)
+    except PlanEndsError:
+        return True  # a budget of time is yet to become a number of epochs
+    return bool(TRAINING & set(probe.missed))
+
+
 def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None:
     """When a training is going to run, run the whole chain on a few images first, without training to speak of."""
-    probe = Store(request.store, plan=True)
-    with contextlib.suppress(PlanEndsError):
-        chain(probe, request.project, place, data)
-    if not TRAINING & set(probe.missed):
+    if not _will_train(request, place, data):
         return
     run.say("rehearsal: all stages on 8 images, so that what cannot be exported shows before the training")
     with rehearsal_of(request.project, data) as (project, few, folder):

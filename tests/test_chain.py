@@ -120,6 +120,7 @@ def test_a_budget_measured_without_a_teacher_does_not_count_with_one(
 def test_a_budget_of_seconds_is_measured_and_kept(build: Builder) -> None:
     """The toy's epoch takes well under a second: some fit, and the choice is a plain number."""
     built, lines = build("distill.budget='3s'", "distill.teacher_cache={views=2}")
+    assert any(line.startswith("rehearsal") for line in lines)
     epochs = built.bundles[0].report.training["distill"]["epochs"]
     assert epochs >= 1
     assert f"distill: the budget of 3s holds {epochs} epochs" in lines
