@@ -7,6 +7,8 @@ import ctypes
 import logging
 import os
 import shutil
+import sysconfig
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -47,10 +49,10 @@ def resolve(config: Compute) -> Place:
         )
     device: Literal["cpu", "cuda"] = "cuda" if has_cuda and config.device != "cpu" else "cpu"
     fast_bf16 = device == "cuda" or multiplies_bf16()
-    if config.compile and device == "cpu" and not any(map(shutil.which, _COMPILERS)):
+    if config.compile and device == "cpu" and not can_compile():
         raise RecipeError(
-            "compute.compile = true, but there is no C++ compiler here, which torch.compile needs on a CPU",
-            "install g++ or clang++, or leave compute.compile out",
+            "compute.compile = true, but there is no C++ compiler here with Python's headers, as torch.compile needs",
+            "install g++ and the headers (python3-dev), or leave compute.compile out",
         )
     half = config.precision == "bf16" or (config.precision == "auto" and fast_bf16)
     return Place(
@@ -61,6 +63,12 @@ def resolve(config: Compute) -> Place:
         compiled=config.compile,
         capability=_capability(device),
     )
+
+
+def can_compile() -> bool:
+    """Return whether torch.compile finds what it needs on a CPU."""
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return any(map(shutil.which, _COMPILERS)) and headers.is_file()
 
 
 def multiplies_bf16() -> bool:
