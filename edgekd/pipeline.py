@@ -202,7 +202,7 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     measured = {
         stage: (file, evaluated(store, file, test, target if file == model else None)) for stage, file in files.items()
     }
-    over_seeds = {row: _over_seeds(store, project, found, test) for row, found in networks.over_seeds.items()}
+    over_seeds = {row: _over_seeds(store, project, found, test, target) for row, found in networks.over_seeds.items()}
     report = report_on(Judged(project, networks, graphs, target, shipped, measured, over_seeds))
     folder = request.out / f"{project.recipe.name}-{target.name}"
     contents = Contents(
@@ -219,10 +219,14 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     return Built(folder, report)
 
 
-def _over_seeds(store: Store, project: Project, networks: Sequence[Artifact], test: Path) -> list[float]:
-    """Return the accuracy on test of one network a seed, as ONNX; empty where there is one seed."""
+def _over_seeds(
+    store: Store, project: Project, networks: Sequence[Artifact], test: Path, target: Target
+) -> list[float]:
+    """Return the accuracy on test of one network a seed, as the target's float graph; empty where there is one seed."""
     if len(networks) < 2:
         return []
     calibration = test.with_name("calibration")
-    graphs = [exported(store, network, project, calibration, 18, 8).path for network in networks]
+    # In the target's opset the first seed's graph is there already, and measured.
+    opset, ir = target.runtime.opset, target.runtime.ir
+    graphs = [exported(store, network, project, calibration, opset, ir).path for network in networks]
     return [float(evaluated(store, graph, test, None).metrics["top1"]) for graph in graphs]
