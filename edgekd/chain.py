@@ -47,12 +47,12 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
     if distilling is not None:
         students = _under_teacher(store, project, "distill", students, teacher, data, distilling, place)
     if recipe.prune is None:
-        return Networks(data, teacher, students[0], students[0], students[0], (), {"student": tuple(students)})
+        return Networks(data, teacher, students[0], students[0], (), {"student": tuple(students)})
     cuts = _cuts(store, project, students[0], teacher, data, recipe.prune, place)
     starts = [cuts[-1] for _ in _seeds(recipe.prune.recovery)]
     finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
     over_seeds = {"student": tuple(students), "pruned": tuple(finals)}
-    return Networks(data, teacher, students[0], cuts[-1], finals[0], tuple(cuts), over_seeds)
+    return Networks(data, teacher, students[0], finals[0], tuple(cuts), over_seeds)
 
 
 def _cuts(

@@ -14,10 +14,9 @@ class Networks:
     data: Artifact
     teacher: Artifact
     student: Artifact
-    pruned: Artifact
     final: Artifact
     cuts: tuple[Artifact, ...]
-    """What each step of pruning left; `pruned` is the last."""
+    """What each step of pruning left."""
     over_seeds: dict[str, tuple[Artifact, ...]]
     """By the report's row: the networks of all seeds, the first of which goes on."""
 

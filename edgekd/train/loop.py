@@ -78,7 +78,7 @@ def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric,
     """Train the module in place; `part` is the folder for the checkpoint, from which a killed training goes on.
 
     The criterion is called as (logits float32 [B, classes], Batch) -> scalar; parameters of its own are trained along.
-    Raises ModelError when the loss is no number, or runs away.
+    Raises DivergedError when loss or gradient is no number, or the loss runs away.
     """
     config = course.config
     file = part / checkpoint.FILE_NAME
