@@ -12,9 +12,10 @@ from edgekd import host
 FOLDER = Path(__file__).parent / "results"
 
 
-def write(name: str, figures: dict[str, Any]) -> None:
-    """Print the figures and write them to results/<name>.json."""
+def write(name: str, figures: dict[str, Any], quiet: bool = False) -> None:
+    """Write the figures to results/<name>.json, and print them."""
     tools = {tool: version(tool) for tool in ("torch", "onnxruntime", "onnx", "numpy")}
     text = json.dumps({"machine": host.this().name, "tools": tools, **figures}, indent=1)
-    print(text)
+    if not quiet:
+        print(text)
     (FOLDER / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from edgekd.compilation import evaluated, exported
+from edgekd.cutting import Cutter
 from edgekd.distill import pace
 from edgekd.distill.stage import distill, recover, teach, train_teacher
 from edgekd.errors import ModelError, RecipeError
 from edgekd.models import network
 from edgekd.models.stage import initialise
-from edgekd.products import Networks
+from edgekd.products import LatencyCut, Networks
 from edgekd.project import Project, bare, with_selection
-from edgekd.prune.stage import prune
-from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Training
+from edgekd.prune.stage import couple
+from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Training
 from edgekd.store import Artifact, PlanEndsError, Store
+from edgekd.target import Target
 from edgekd.train import precision
 from edgekd.train.device import Place
 
@@ -26,8 +29,11 @@ _NO_MATTER_OF_SPEED = {
 }  # fmt: skip
 
 
-def chain(store: Store, project: Project, place: Place, data: Artifact) -> Networks:
-    """Run the torch stages. The teacher is checked before anything trains under it."""
+def chain(store: Store, project: Project, place: Place, data: Artifact, target: Target) -> Networks:
+    """Run the torch stages. The teacher is checked before anything trains under it.
+
+    They are shared by all targets; `target`, the first one, is whose latency pruning may be asked for.
+    """
     recipe = project.recipe
     teacher = _initialised(store, project, data, of_teacher=True, seed=recipe.teacher.train.seed)
     starts = [teacher]
@@ -36,6 +42,9 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
         starts = [_initialised(store, project, data, of_teacher=False, seed=seed) for seed in seeds]
     place = _settled(store, project, place, starts[0])
     _check_losses(recipe, len(store.metrics(data)["classes"]))
+    cutter = Cutter(store, project, data, place, target)
+    if isinstance(recipe.prune, Prune):
+        cutter.check(starts[0], recipe.prune)
     own, distilling = _settled_epochs(store, project, teacher, starts[0], data, place)
     if not recipe.teacher.weights:
         teacher = store.run(
@@ -46,33 +55,28 @@ def chain(store: Store, project: Project, place: Place, data: Artifact) -> Netwo
     students = [teacher] if recipe.student is None else starts
     if distilling is not None:
         students = _under_teacher(store, project, "distill", students, teacher, data, distilling, place)
+    over_seeds = {"student": tuple(students)}
     if recipe.prune is None:
-        return Networks(data, teacher, students[0], students[0], (), {"student": tuple(students)})
-    cuts = _cuts(store, project, students[0], teacher, data, recipe.prune, place)
+        return Networks(data, teacher, students[0], students[0], (), None, over_seeds)
+    cuts, latency = _cuts(cutter, students[0], teacher, recipe.prune)
     starts = [cuts[-1] for _ in _seeds(recipe.prune.recovery)]
     finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
-    over_seeds = {"student": tuple(students), "pruned": tuple(finals)}
-    return Networks(data, teacher, students[0], finals[0], tuple(cuts), over_seeds)
+    over_seeds["pruned"] = tuple(finals)
+    return Networks(data, teacher, students[0], finals[0], tuple(cuts), latency, over_seeds)
 
 
 def _cuts(
-    store: Store, project: Project, whole: Artifact, teacher: Artifact, data: Artifact, config: Prune, place: Place
-) -> list[Artifact]:
-    """Cut in `steps` equal steps, each but the last with a short recovery."""
-    # The cut does not depend on how it is recovered from: another recovery does not cut again.
-    part = {key: keep ** (1 / config.steps) for key, keep in config.budgets.items()}
-    settings = config.model_copy(update={**part, "steps": 1, "between": 1, "recovery": Distill()})
+    cutter: Cutter, whole: Artifact, teacher: Artifact, config: Prune | Sparse
+) -> tuple[list[Artifact], LatencyCut | None]:
+    if isinstance(config, Sparse):
+        return [cutter.sparse(whole, config)], None
     short = config.recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
-    cuts: list[Artifact] = []
-    for _ in range(config.steps):
-        current = whole
-        if cuts:
-            (current,) = _under_teacher(store, project, "recover", [cuts[-1]], teacher, data, short, place)
-        train = data.path / "train"
-        cuts.append(
-            store.run(prune, start=current.path, code=project.student, train=train, config=settings, place=place)
-        )
-    return cuts
+
+    def recovered(cut: Artifact) -> Artifact:
+        store, project, data, place = cutter.store, cutter.project, cutter.data, cutter.place
+        return _under_teacher(store, project, "recover", [cut], teacher, data, short, place)[0]
+
+    return cutter.channels(whole, config, recovered)
 
 
 def _check_losses(recipe: Recipe, classes: int) -> None:
@@ -133,6 +137,7 @@ def _under_teacher(
     unseen = not (project.start_saw_train and store.metrics(data)["val_from_train"])
     config = _paced(store, project, name, starts[0], teacher, data, with_selection(config, unseen), place)
     train = data.path / "train"
+    keep_zeros = name == "recover" and isinstance(project.recipe.prune, Sparse)
     found = []
     for start, seed in zip(starts, _seeds(config), strict=True):
         settings = config.model_copy(update={"seed": seed, "seeds": ()})
@@ -149,10 +154,19 @@ def _under_teacher(
         trained = store.run(
             distill if name == "distill" else recover, name=name, start=start.path, code=project.student,
             teacher=teacher.path, teacher_code=project.teacher, logits=logits, train=train, val=data.path / "val",
-            config=settings, place=place,
+            groups=_groups(store, project, start, settings), keep_zeros=keep_zeros, config=settings, place=place,
         )  # fmt: skip
         found.append(trained)
     return found
+
+
+def _groups(store: Store, project: Project, start: Artifact, config: Distill) -> Path | None:
+    """Return which channels will be cut together, where sparsity is asked of them."""
+    prune = project.recipe.prune
+    if not config.sparsity or not isinstance(prune, Prune):
+        return None
+    shape = project.recipe.data.shape
+    return store.run(couple, start=start.path, code=project.student, shape=shape, protect=prune.protect).path
 
 
 def _seeds(config: Distill) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from edgekd import host as hosts
 from edgekd.evaluate.stage import evaluate
@@ -10,6 +11,7 @@ from edgekd.export.stage import export, simplify
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project
 from edgekd.quantize.stage import quantize
+from edgekd.recipe import Recipe
 from edgekd.runtime import Settings, exact_here
 from edgekd.store import Artifact, Store
 from edgekd.target import Target
@@ -23,11 +25,26 @@ def compile_for(store: Store, project: Project, networks: Networks, target: Targ
     student = exported(store, networks.student, project, samples, opset, ir)
     final = exported(store, networks.final, project, samples, opset, ir)
     simplified = store.run(simplify, graph=final.path, samples=samples)
-    wanted = project.recipe.quantize is not None and project.recipe.quantize.precision == "auto"
-    precision = target.precision if wanted else "float"
+    return Graphs(teacher, student, final, simplified, _quantized(store, project, simplified, samples, target))
+
+
+def compiled(store: Store, project: Project, network: Artifact, samples: Path, target: Target) -> Artifact:
+    """Return the candidates for shipping of one network."""
+    graph = exported(store, network, project, samples, target.runtime.opset, target.runtime.ir)
+    simplified = store.run(simplify, graph=graph.path, samples=samples)
+    return _quantized(store, project, simplified, samples, target)
+
+
+def shipped_precision(recipe: Recipe, target: Target) -> Literal["int8", "fp16", "float"]:
+    """Return what a target's file is to be, by the recipe's word."""
+    wanted = recipe.quantize is not None and recipe.quantize.precision == "auto"
+    return target.precision if wanted else "float"
+
+
+def _quantized(store: Store, project: Project, graph: Artifact, samples: Path, target: Target) -> Artifact:
+    precision = shipped_precision(project.recipe, target)
     policy = target.int8 if precision == "int8" else None
-    candidates = store.run(quantize, graph=simplified.path, samples=samples, policy=policy, precision=precision)
-    return Graphs(teacher, student, final, simplified, candidates)
+    return store.run(quantize, graph=graph.path, samples=samples, policy=policy, precision=precision)
 
 
 def exported(

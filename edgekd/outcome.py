@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 from edgekd import host as hosts
 from edgekd import operators
 from edgekd.bench import measure as bench
-from edgekd.budget import Reached, costliest, judge
+from edgekd.budget import Reached, costliest, judge, judge_kept
 from edgekd.evaluate.stage import agree
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project
 from edgekd.quantize.stage import FLOAT
+from edgekd.recipe import Sparse
 from edgekd.report.contents import Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.latency import as_report
 from edgekd.runtime import Settings, exact_here, settings_of
@@ -54,6 +56,9 @@ def report_on(judged: Judged) -> Report:
     )
     recipe = judged.project.recipe
     verdicts = judge(recipe.budget.over(judged.target.budget), reached)
+    kept = _latency_kept(judged, latency)
+    if judged.networks.latency is not None:
+        verdicts = (*verdicts, judge_kept("prune.keep_latency", judged.networks.latency.asked, kept))
     model, final = list(judged.evaluated.values())[-1]
     parent = judged.evaluated["simplified"][1]
     ran = operators.that_run(model, exact_here(judged.target, here, 1))
@@ -78,7 +83,7 @@ def report_on(judged: Judged) -> Report:
         data={**{key: value for key, value in data.items() if key != "classes"}, "seed": recipe.data.seed},
         training=_training(judged),
         seeds=_seeds(judged),
-        pruning=_pruning(judged.networks.cuts),
+        pruning={**_pruning(judged), **({"latency_kept": kept} if kept is not None else {})},
         front={key: value for key, value in judged.graphs.candidates.metrics.items() if key.startswith("front")},
         notes=(*_notes(judged), *_float_note(judged, ran)),
     )
@@ -93,6 +98,8 @@ def _measure(judged: Judged, on_target: bool) -> Measured:
     runtime = judged.target.runtime
     settings = settings_of(runtime) if on_target else Settings(threads=runtime.threads)
     models = {"teacher": judged.graphs.teacher.path, "float": judged.graphs.candidates.path / FLOAT}
+    if judged.networks.latency is not None:
+        models["unpruned"] = judged.networks.latency.unpruned
     if judged.shipped.precision != "float":
         models[judged.shipped.precision] = judged.graphs.candidates.path / judged.shipped.file
     run = bench.measure(models, settings, judged.project.recipe.bench)
@@ -113,17 +120,30 @@ def _training(judged: Judged) -> dict[str, Any]:
     return found
 
 
-def _pruning(cuts: tuple[Artifact, ...]) -> dict[str, Any]:
+def _latency_kept(judged: Judged, run: Measured | None) -> float | None:
+    """Return what part of the unpruned network's latency the shipped file takes, on the target."""
+    if judged.networks.latency is None or run is None:
+        return None
+    medians = {row.model: row.p50_ms for row in run.rows}
+    return medians[judged.shipped.precision] / medians["unpruned"]
+
+
+def _pruning(judged: Judged) -> dict[str, Any]:
     """Return what all steps together cut."""
+    cuts, latency = judged.networks.cuts, judged.networks.latency
     if not cuts:
         return {}
+    if isinstance(judged.project.recipe.prune, Sparse):
+        return {"kind": "sparse", **cuts[-1].metrics}
     first, last = cuts[0].metrics, cuts[-1].metrics
     before = {key: first[key] for key in ("macs_before", "parameters_before")}
     groups: dict[str, list[int]] = {}
     for cut in cuts:
         for root, (was, left) in cut.metrics["groups"].items():
             groups[root] = [groups.get(root, [was])[0], left]
-    return {**last, **before, "groups": groups}
+    blocks = [path for cut in cuts for path in cut.metrics["blocks"]]
+    rounds = {"latency": latency.as_json()} if latency is not None else {}
+    return {"kind": "channels", **last, **before, "groups": groups, "blocks": blocks, **rounds}
 
 
 def _seeds(judged: Judged) -> tuple[Spread, ...]:
@@ -151,9 +171,33 @@ def _selection(name: str, training: dict[str, Any]) -> str:
     return f"{name}: {seen}: {taken} is kept, not the best"
 
 
+def _cut_notes(judged: Judged) -> list[str]:
+    """Say what pruning brings, and how near a latency that was asked for came."""
+    latency = judged.networks.latency
+    notes = []
+    if isinstance(judged.project.recipe.prune, Sparse):
+        found = judged.networks.cuts[-1].metrics
+        model = judged.graphs.candidates.path / judged.shipped.file
+        packed = len(zlib.compress(model.read_bytes(), 9)) / 1000
+        notes.append(
+            f"sparse: {100 * found['weights_kept'] / found['weights']:.1f} % of the weights are left; onnxruntime's "
+            f"CPU provider multiplies by zeros as by any number, so the file is no faster: what is gained is its size "
+            f"when compressed ({packed:.1f} kB by zlib)"
+        )
+    if latency is not None:
+        last = min(latency.rounds, key=lambda each: abs(each.measured - latency.measured))
+        notes.append(
+            f"cut to {latency.asked:g} of the unpruned latency: the layers' table predicted {last.predicted:.3f}, "
+            f"measured {last.measured:.3f} after {len(latency.rounds)} round(s)"
+        )
+        if latency.why_this_host is not None:
+            notes.append(f"that table and measurement are of this host: {latency.why_this_host}")
+    return notes
+
+
 def _notes(judged: Judged) -> list[str]:
     data = judged.networks.data.metrics
-    notes = []
+    notes = _cut_notes(judged)
     if data["val_from_train"] and judged.project.start_saw_train:
         notes += [_selection(name, training) for name, training in _training(judged).items() if name != "teacher"]
     elif data["val_from_train"] and judged.project.teacher_saw_train:

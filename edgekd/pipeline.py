@@ -74,7 +74,7 @@ def build(
     place = resolve(request.project.recipe.compute)
     data = _prepare(stages, request.project)
     _rehearse(request, place, data, run or Run())
-    networks = chain(stages, request.project, place, data)
+    networks = chain(stages, request.project, place, data, request.targets[0])
     built = [_build_for(stages, request, networks, target) for target in request.targets]
     return Build(tuple(built))
 
@@ -92,7 +92,8 @@ def plan(
     stages = Store(request.store, run, _from(from_stage), plan=True)
     try:
         data = _prepare(stages, request.project)
-        networks = chain(stages, request.project, resolve(request.project.recipe.compute), data)
+        place = resolve(request.project.recipe.compute)
+        networks = chain(stages, request.project, place, data, request.targets[0])
         for target in request.targets:
             graphs = compile_for(stages, request.project, networks, target)
             _ship(stages, request.project, networks, graphs, target)
@@ -152,7 +153,7 @@ def _prepare(store: Store, project: Project) -> Artifact:
 def _will_train(request: _Request, place: Place, data: Artifact) -> bool:
     probe = Store(request.store, plan=True)
     try:
-        chain(probe, request.project, place, data)
+        chain(probe, request.project, place, data, request.targets[0])
     except PlanEndsError:
         return True  # a budget of time is yet to become a number of epochs
     return bool(TRAINING & set(probe.missed))
@@ -166,7 +167,7 @@ def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None
     with rehearsal_of(request.project, data) as (project, few, folder):
         store = Store(folder)
         try:
-            networks = chain(store, project, place, few)
+            networks = chain(store, project, place, few, request.targets[0])
         except DivergedError as error:
             # Its own learning rate is next to nothing: what it says of that is not what the recipe can change.
             raise ModelError(

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from edgekd.store import Artifact
+
+
+@dataclass(frozen=True)
+class Round:
+    """One try to cut to a latency. All three are parts of the unpruned network's latency, but for `keep`."""
+
+    keep: float
+    """What the table was asked for."""
+    predicted: float
+    """What the table says of the cut that was made."""
+    measured: float
+
+
+@dataclass(frozen=True)
+class LatencyCut:
+    """A cut to a latency, measured as the file would be shipped."""
+
+    asked: float
+    measured: float
+    rounds: tuple[Round, ...]
+    unpruned: Path
+    """The unpruned network as it would be shipped."""
+    why_this_host: str | None
+    """Why this host was measured in place of the target; None where it is the target."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the report says of it: no path."""
+        rounds = [asdict(each) for each in self.rounds]
+        return {"asked": self.asked, "measured": self.measured, "rounds": rounds, "why_this_host": self.why_this_host}
 
 
 @dataclass(frozen=True)
@@ -17,6 +48,7 @@ class Networks:
     final: Artifact
     cuts: tuple[Artifact, ...]
     """What each step of pruning left."""
+    latency: LatencyCut | None
     over_seeds: dict[str, tuple[Artifact, ...]]
     """By the report's row: the networks of all seeds, the first of which goes on."""
 

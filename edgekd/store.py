@@ -3,6 +3,7 @@
 .edgekd/<stage>-<key>/         the artifact and record.json (inputs and metrics)
 .edgekd/<stage>-<key>.part/    a stage at work, or killed; a training stage goes on from the checkpoint in it
 .edgekd/hashes.json            hashes of files by path, size, time and inode, as git keeps them
+.edgekd/latencies-<key>.json   how long each layer of a network takes at each width on this machine
 .edgekd/choices.json           what a measurement chose, once (design: "a measurement may choose, but once")
 """
 
@@ -139,6 +140,20 @@ class Store:
         with self._lock("choices"):
             _write(file, json.dumps({**_read(file), key: choice}, indent=1, sort_keys=True))
         return choice
+
+    def measured(self, name: str, inputs: Mapping[str, Any], measure: Callable[[], str]) -> Path:
+        """Return the file of what was measured for these inputs before, or measure and write it: data, not a choice.
+
+        Under --plan a measurement that is not there yet ends the plan.
+        """
+        file = self.folder / f"{name}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}.json"
+        if not file.exists():
+            if self._plan:
+                self._run.say(f"{name}: would be measured")
+                self.missed.append(name)
+                raise PlanEndsError
+            _write(file, measure())
+        return file
 
     def say(self, line: str) -> None:
         """Tell what was decided between two stages."""

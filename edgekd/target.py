@@ -61,6 +61,8 @@ class Target(Table):
     device: Device
     runtime: Runtime
     precision: Literal["int8", "fp16", "float"] = "int8"
+    block: Annotated[int, Field(ge=1)] = 16
+    """The step of widths that its kernels like, for `prune.block = "target"`."""
     int8: Int8 | None = None
     budget: Budget = Budget()
 

@@ -33,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors", "host", "target"},
     "operators": {"runtime"},
     "constants": set(),
+    "latency": set(),
     "front": {"constants", "errors", "workload"},
     # Data and training.
     "workload": {"errors", "recipe", "ref", "run", "store"},
@@ -40,12 +41,12 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
-    "prune": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
+    "prune": {"errors", "latency", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "export": {"constants", "errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
     "quantize": {"constants", "errors", "run", "store", "target", "front", "runtime", "workload"},
     "evaluate": {"run", "store", "runtime", "workload"},
     # What is measured, shipped and told.
-    "bench": {"errors", "host", "recipe", "runtime"},
+    "bench": {"errors", "host", "latency", "recipe", "runtime"},
     "report": {"bench"},
     "bundle": {"errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
@@ -53,10 +54,34 @@ ALLOWED: dict[str, set[str]] = {
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
     "ship": {"recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
-    "outcome": {"products", "project", "ship", "budget", "host", "target", "store", "runtime", "operators"}
+    "outcome": {"products", "project", "ship", "budget", "recipe", "host", "target", "store", "runtime", "operators"}
     | {"bench", "evaluate", "quantize", "report"},
-    "compilation": {"products", "project", "host", "target", "store", "runtime", "export", "quantize", "evaluate"},
-    "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "store"}
+    "compilation": {
+        "products",
+        "project",
+        "recipe",
+        "host",
+        "target",
+        "store",
+        "runtime",
+        "export",
+        "quantize",
+        "evaluate",
+    },
+    "cutting": {
+        "errors",
+        "latency",
+        "recipe",
+        "products",
+        "project",
+        "compilation",
+        "host",
+        "target",
+        "runtime",
+        "store",
+    }
+    | {"bench", "models", "train", "prune", "quantize"},
+    "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "cutting", "store", "target"}
     | {"models", "train", "distill", "prune"},
     "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
     | {"products", "project", "rehearse", "chain", "compilation", "ship", "outcome"}

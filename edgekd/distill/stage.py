@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 
 from edgekd.distill import cache
 from edgekd.distill.criterion import CrossEntropy, Features, Pair, Supervise, UnderTeacher
+from edgekd.distill.sparsity import Sparsity, WithSparsity
 from edgekd.distill.taps import Taps, shapes
 from edgekd.distill.teacher import frozen
 from edgekd.errors import ModelError
-from edgekd.models import network
+from edgekd.models import channels, network
 from edgekd.models.network import Network
 from edgekd.recipe import Augment, Distill, FeatureLoss, TeacherCache, Training
 from edgekd.ref import Ref
@@ -51,19 +53,26 @@ def _distill(  # noqa: PLR0913, PLR0917 - all that its key is made of
     logits: Path | None,
     train: Path,
     val: Path,
+    groups: Path | None,
+    keep_zeros: bool,
     config: Distill,
     place: Place,
 ) -> Metrics:
-    """Train a network under a teacher; `logits` is what `teach` wrote, or None: the teacher is asked in each step."""
+    """Train a network under a teacher; `logits` is what `teach` wrote, or None: the teacher is asked in each step.
+
+    `groups` says of which channels together sparsity is asked; with `keep_zeros` weights that are zero stay so.
+    """
     fabric = open_fabric(place)
     student = network.load(start, code)
-    course = course_of(name, student, (train, val), config, fabric, place)
+    course = replace(course_of(name, student, (train, val), config, fabric, place), keep_zeros=keep_zeros)
     criterion = criterion_of(student, (teacher, teacher_code), logits, course, config, fabric, place)
+    if groups is not None:
+        criterion = WithSparsity(criterion, Sparsity(student.module, channels.read(groups), config.sparsity))
     return _fit(student, criterion, course, fabric, out, run)
 
 
-distill = stage(name="distill", writes="network", version=2, tools=_TOOLS, resumes=True)(_distill)
-recover = stage(name="recover", writes="network", version=2, tools=_TOOLS, resumes=True)(_distill)
+distill = stage(name="distill", writes="network", version=3, tools=_TOOLS, resumes=True)(_distill)
+recover = stage(name="recover", writes="network", version=3, tools=_TOOLS, resumes=True)(_distill)
 """As `distill`, of a pruned network under the original teacher."""
 
 

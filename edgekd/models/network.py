@@ -5,11 +5,13 @@ Loading makes a fresh model, applies the plan's widths, checks every shape, and 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -28,20 +30,24 @@ class Width(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    inputs: int
-    outputs: int
-    groups: int = 1
+    inputs: Annotated[int, Field(ge=1)]
+    outputs: Annotated[int, Field(ge=1)]
+    groups: Annotated[int, Field(ge=1)] = 1
 
 
 class Plan(BaseModel):
-    """How to build a network: callable, arguments, normalisation, and the widths of the layers that were cut."""
+    """How to build a network: callable, arguments, normalisation, the blocks that went, the widths of layers cut."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     args: dict[str, Scalar] = {}
     normalisation: Normalisation = Normalisation()
+    removed: tuple[str, ...] = ()
+    """Paths of blocks that are replaced by nn.Identity."""
     widths: dict[str, Width] = {}
+    groups: dict[str, int] = {}
+    """By a layer whose outputs they are: how many are left of channels that were cut together. For the reader."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,17 @@ def build(plan: Plan, code: Ref) -> Network:
         raise ModelError(f'"{plan.model}" cannot be called: {reason}', "check its args in the recipe") from None
     if not isinstance(module, nn.Module):
         raise ModelError(f'"{plan.model}" gave a {type(module).__name__}', "it must give a torch.nn.Module")
+    for path in plan.removed:
+        remove(module, path)
     for path, width in plan.widths.items():
         _resize(module, path, width)
     return Network(module, plan)
+
+
+def remove(module: nn.Module, path: str) -> None:
+    """Replace a block by nn.Identity. Raises ModelError where the module has none of that path."""
+    _layer(module, path)
+    module.set_submodule(path, nn.Identity())
 
 
 def load(folder: Path, code: Ref) -> Network:
@@ -118,7 +132,10 @@ def fill(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
                 f'{where}: "{name}" is {list(tensor.shape)} in the file and {list(expected[name].shape)} in the model',
                 "check the model's args (class count, width)",
             )
-    missing, _ = module.load_state_dict(weights, strict=False)
+    named = OrderedDict(weights)
+    # Modules look for their version there: torchvision's MNASNet refuses weights without one.
+    named._metadata = getattr(expected, "_metadata", None)  # type: ignore[attr-defined]
+    missing, _ = module.load_state_dict(named, strict=False)
     lost = [name for name in missing if not name.endswith("num_batches_tracked")]
     if lost:
         raise ModelError(
@@ -139,12 +156,16 @@ def _state_dict(content: object, file: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
-def _resize(module: nn.Module, path: str, width: Width) -> None:
-    """Give one layer other widths; its weights are undefined until they are loaded."""
+def _layer(module: nn.Module, path: str) -> nn.Module:
     try:
-        layer = module.get_submodule(path)
+        return module.get_submodule(path)
     except AttributeError:
         raise ModelError(f'plan: no layer "{path}" in the model', "the model's code changed since it was cut") from None
+
+
+def _resize(module: nn.Module, path: str, width: Width) -> None:
+    """Give one layer other widths; its weights are undefined until they are loaded."""
+    layer = _layer(module, path)
     if isinstance(layer, nn.Conv2d):
         layer.in_channels, layer.out_channels, layer.groups = width.inputs, width.outputs, width.groups
         shape = (width.outputs, width.inputs // width.groups, *layer.kernel_size)

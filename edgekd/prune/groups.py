@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch_pruning as tp
-from torch import Tensor, nn
+from torch import nn
 
 from edgekd.errors import ModelError, did_you_mean
-
-
-@dataclass(frozen=True)
-class Member:
-    """A layer of a group: which side of it is cut, and the indices there of the group's channels, in their order.
-
-    `indices` holds `len(indices) / width` entries per channel (more than one behind a flatten).
-    """
-
-    layer: str
-    side: str
-    """`out` or `in`."""
-    indices: tuple[int, ...]
-    channels: int
-    """All channels of that side of the layer: behind a concat, more than the group's."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Channels that live and die together."""
-
-    root: str
-    """The path of a layer whose output channels they are."""
-    width: int
-    members: tuple[Member, ...]
+from edgekd.models.channels import Group, Member
 
 
 class Dependencies:
@@ -107,8 +82,3 @@ def _channels(layer: nn.Module, side: str) -> int:
     if isinstance(layer, nn.Linear):
         return layer.in_features if side == "in" else layer.out_features
     return int(getattr(layer, "num_features", 0))
-
-
-def weight_of(layer: nn.Module) -> Tensor | None:
-    """Return a layer's weight as [outputs, inputs, …], or None for one without such."""
-    return layer.weight.detach() if isinstance(layer, nn.Conv2d | nn.Linear) else None

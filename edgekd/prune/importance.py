@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
-from edgekd.prune.groups import Group, Member, weight_of
+from edgekd.models.channels import Group, rows_of, weight_of
 
 
 def l1(rows: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def of_weights(group: Group, module: nn.Module, kind: str, frozen: frozenset[str
     """
     layers = dict(module.named_modules())
     weights = [
-        _rows(weight, member, group.width)
+        rows_of(weight.detach(), member, group.width).double()
         for member in group.members
         if (weight := weight_of(layers[member.layer])) is not None and member.layer not in frozen
     ]
@@ -119,7 +119,7 @@ def _taylor_of(group: Group, layers: dict[str, nn.Module]) -> Tensor:
     for member in group.members:
         weight = layers[member.layer].weight if weight_of(layers[member.layer]) is not None else None
         if isinstance(weight, Tensor) and weight.grad is not None:
-            rows = [_rows(values, member, group.width) for values in (weight.detach(), weight.grad)]
+            rows = [rows_of(values, member, group.width).double() for values in (weight.detach(), weight.grad)]
             found.append(taylor(*rows))
     return torch.stack(found).mean(0) if found else torch.zeros(group.width, dtype=torch.float64)
 
@@ -156,14 +156,6 @@ def at_random(group: Group, seed: int) -> Tensor:
     """Return uniform numbers, the control that every other kind must beat; of the group's name and the seed alone."""
     generator = torch.Generator().manual_seed(seed ^ zlib.crc32(group.root.encode()))
     return torch.rand(group.width, generator=generator, dtype=torch.float64)
-
-
-def _rows(weight: Tensor, member: Member, width: int) -> Tensor:
-    """Return the weights of each of the group's channels in one layer, float64 [width, …]."""
-    rows = weight if member.side == "out" else weight.transpose(0, 1)
-    # A depthwise weight has one input: both sides are its rows.
-    rows = weight if len(rows) < len(member.indices) else rows
-    return rows[list(member.indices)].double().flatten(1).reshape(width, -1)
 
 
 def _scaled(scores: Tensor) -> Tensor:

@@ -1,17 +1,17 @@
-"""Which channels to cut for budgets of work or weights: a block of channels at a time."""
+"""What to cut for budgets of work, weights or time: a block of channels, or a whole residual block, at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import ModelError
-from edgekd.prune.groups import Group, Member
+from edgekd.models.channels import Group, Member
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,47 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A whole residual block that may go."""
+
+    path: str
+    layers: tuple[str, ...]
+    damage: float
+    """What the network loses without it, in the unit of the groups' damages."""
+
+
+class Price(Protocol):
+    """What a layer costs when these parts (0-1) of its inputs and outputs are left."""
+
+    def __call__(self, inputs: float, outputs: float) -> float:
+        """Return the price."""
+
+
+@dataclass(frozen=True)
+class Proportional:
+    """A price that grows with inputs times outputs, and a part of it with the outputs alone."""
+
+    of_both: float
+    of_outputs: float = 0.0
+
+    def __call__(self, inputs: float, outputs: float) -> float:
+        """Return the price."""
+        return self.of_both * inputs * outputs + self.of_outputs * outputs
+
+
+@dataclass(frozen=True)
 class Limit:
     """A budget: the part of a cost that may stay. `key` is the recipe's word for it."""
 
     key: str
-    costs: Mapping[str, int]
-    """By layer, what grows with its inputs and with its outputs."""
+    prices: Mapping[str, Price]
+    """By layer."""
     keep: float
-    of_outputs: Mapping[str, int] = field(default_factory=dict)
-    """By layer, what grows with its outputs alone."""
 
     @property
-    def whole(self) -> int:
+    def whole(self) -> float:
         """The cost before any cut."""
-        return sum(self.costs.values()) + sum(self.of_outputs.values())
+        return sum(price(1.0, 1.0) for price in self.prices.values())
 
 
 @dataclass(frozen=True)
@@ -51,108 +78,234 @@ class Shape:
         smaller = width - (width % self.block or self.block)
         return smaller if smaller >= max(self.block, math.ceil(self.floor * whole)) else width
 
+    def all(self, whole: int) -> list[int]:
+        """Return every admissible width below `whole`, falling."""
+        widths = []
+        width = whole
+        while (smaller := self.next(width, whole)) < width:
+            widths.append(smaller)
+            width = smaller
+        return widths
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What goes."""
+
+    cuts: tuple[Cut, ...]
+    blocks: tuple[str, ...]
+    costs: dict[str, float]
+    """By budget: the part of the cost that is left."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What may be cut.
+
+    `order[g]` ranks the channels of group g, least first; `damage[g][n]` is lost with the first n of them.
+    """
+
+    groups: Sequence[Group]
+    order: Sequence[NDArray[np.int64]]
+    damage: Sequence[NDArray[np.float64]]
+    blocks: Sequence[Block] = ()
+
 
 def choose(
-    groups: Sequence[Group],
-    importances: Sequence[NDArray[np.float64]],
-    limits: Sequence[Limit],
-    shape: Shape,
-    ranking: Literal["global", "uniform"] = "global",
-) -> list[Cut]:
-    """Cut the least important channels of each group until every limit holds.
+    candidates: Candidates, limits: Sequence[Limit], shape: Shape, ranking: Literal["greedy", "uniform"] = "greedy"
+) -> Choice:
+    """Cut what does least damage per unit of cost saved until every limit holds, then give back what still fits.
 
-    `global` ranks all groups together and takes the block that loses least importance per unit of cost saved;
-    `uniform` takes the same part of every group. Raises ModelError naming the smallest reachable budget.
+    `uniform` takes the same part of every group, and no blocks. Raises ModelError naming the smallest reachable
+    budget.
     """
-    widths = [group.width for group in groups]
+    state = _State(candidates, limits, shape)
     for limit in limits:
-        model = _Widths(groups, limit, widths)
-        widths = _globally(groups, importances, model, shape) if ranking == "global" else _uniformly(model, shape)
-    order = [np.argsort(importance, kind="stable") for importance in importances]
-    return [
-        Cut(group, tuple(sorted(int(channel) for channel in order[number][: group.width - widths[number]])))
-        for number, group in enumerate(groups)
-        if widths[number] < group.width
-    ]
+        while not state.holds(limit):
+            move = state.cheapest(limit) if ranking == "greedy" else state.widest(limit)
+            if move is None:
+                raise _unreachable(state, limit, shape)
+            state.apply(move)
+    if ranking == "greedy":
+        state.give_back()
+    return state.choice()
 
 
-def _globally(
-    groups: Sequence[Group], importances: Sequence[NDArray[np.float64]], model: _Widths, shape: Shape
-) -> list[int]:
-    ranked = [np.sort(importance) for importance in importances]
-    while not model.holds():
-        best: tuple[float, int, int] | None = None
-        for number, group in enumerate(groups):
-            width = model.kept[number]
-            smaller = shape.next(width, group.width)
-            saved = model.cost() - model.cost_at(number, smaller)
-            if smaller == width or saved <= 0:
-                continue
-            lost = float(ranked[number][group.width - width : group.width - smaller].sum())
-            if best is None or lost / saved < best[0]:
-                best = (lost / saved, number, smaller)
-        if best is None:
-            raise _unreachable(model, shape)
-        model.kept[best[1]] = best[2]
-    return model.kept
+def narrowest(candidates: Candidates, limit: Limit, shape: Shape) -> float:
+    """Return the smallest part of a cost that any cut can reach."""
+    state = _State(candidates, [limit], shape)
+    while (move := state.cheapest(limit)) is not None:
+        state.apply(move)
+    return state.cost(limit) / limit.whole
 
 
-def _uniformly(model: _Widths, shape: Shape) -> list[int]:
-    """Shrink in each step the group that has kept the largest part of its channels."""
-    whole = [group.width for group in model.groups]
-    while not model.holds():
-        can = [number for number, width in enumerate(model.kept) if shape.next(width, whole[number]) < width]
-        if not can:
-            raise _unreachable(model, shape)
-        number = max(can, key=lambda each: model.kept[each] / whole[each])
-        model.kept[number] = shape.next(model.kept[number], whole[number])
-    return model.kept
+@dataclass(frozen=True)
+class _Move:
+    """Give one group another width, or take one block out or back in (width 0 or 1)."""
+
+    kind: Literal["group", "block"]
+    number: int
+    width: int
 
 
-def _unreachable(model: _Widths, shape: Shape) -> ModelError:
-    limit = model.limit
-    floor = f" and a floor of {shape.floor}" if shape.floor else ""
-    return ModelError(
-        f"prune.{limit.key} = {limit.keep}: widths in multiples of {shape.block}{floor} keep at least "
-        f"{model.cost() / limit.whole:.3f}",
-        f"raise prune.{limit.key}, or lower prune.block{' or prune.floor' if shape.floor else ''}",
-    )
+class _State:
+    """Widths and blocks as they stand, and what the network costs so."""
 
-
-class _Widths:
-    """A cost as a function of how many channels each group keeps."""
-
-    def __init__(self, groups: Sequence[Group], limit: Limit, widths: Sequence[int]) -> None:
-        self.kept = list(widths)
-        self.groups = groups
-        self.limit = limit
+    def __init__(self, candidates: Candidates, limits: Sequence[Limit], shape: Shape) -> None:
+        self._candidates, self._limits, self._shape = candidates, limits, shape
+        self.widths = [group.width for group in candidates.groups]
+        self.present = [1] * len(candidates.blocks)
         self._sides: dict[str, dict[str, list[tuple[int, Member]]]] = {}
-        for number, group in enumerate(groups):
+        for number, group in enumerate(candidates.groups):
             for member in group.members:
                 self._sides.setdefault(member.layer, {}).setdefault(member.side, []).append((number, member))
+        # Without order in them, sums of floats would hang on the hash of names.
+        self._layers = [tuple(dict.fromkeys(member.layer for member in group.members)) for group in candidates.groups]
+        self._block_of = {layer: number for number, block in enumerate(candidates.blocks) for layer in block.layers}
+        self._home = [self._only_block(layers) for layers in self._layers]
+        self._best: dict[tuple[str, _Move], tuple[float, _Move] | None] = {}
 
-    def holds(self) -> bool:
-        return self.cost() <= self.limit.keep * self.limit.whole
+    def cost(self, limit: Limit) -> float:
+        return self._of_layers(limit, limit.prices)
 
-    def cost(self) -> float:
-        of_both = sum(count * self._part(layer, ("in", "out")) for layer, count in self.limit.costs.items())
-        return of_both + sum(count * self._part(layer, ("out",)) for layer, count in self.limit.of_outputs.items())
+    def holds(self, limit: Limit) -> bool:
+        return self.cost(limit) <= limit.keep * limit.whole
 
-    def cost_at(self, number: int, width: int) -> float:
-        before, self.kept[number] = self.kept[number], width
-        cost = self.cost()
-        self.kept[number] = before
-        return cost
+    def cheapest(self, limit: Limit) -> _Move | None:
+        """Return the move that loses least per cost saved."""
+        best: tuple[float, _Move] | None = None
+        for move in self._moves():
+            key = (limit.key, move)
+            if key not in self._best:
+                self._best[key] = self._ratio(limit, move)
+            found = self._best[key]
+            if found is not None and (best is None or found[0] < best[0]):
+                best = found
+        return best[1] if best else None
 
-    def _part(self, layer: str, sides: Sequence[str]) -> float:
-        """Return the product of what is left of these sides of a layer."""
-        part = 1.0
-        for side in sides:
-            members = self._sides.get(layer, {}).get(side)
-            if members is None:
-                continue
-            gone = sum(
-                len(member.indices) * (1 - self.kept[number] / self.groups[number].width) for number, member in members
-            )
-            part *= 1 - gone / members[0][1].channels
-        return part
+    def widest(self, limit: Limit) -> _Move | None:
+        """Return the next step of the group that has kept the largest part of its channels."""
+        groups = self._candidates.groups
+        can = [move for move in self._moves() if move.kind == "group"]
+        return max(can, key=lambda move: self.widths[move.number] / groups[move.number].width, default=None)
+
+    def apply(self, move: _Move) -> None:
+        touched = set(self._touched(move))
+        self._put(move)
+        # What a move saves changes only where it shares a layer with this one.
+        self._best = {key: found for key, found in self._best.items() if touched.isdisjoint(self._touched(key[1]))}
+
+    def give_back(self) -> None:
+        """Undo what still fits, the greatest damage first: the last move may have saved more than was needed."""
+        while True:
+            for move in sorted(self._undos(), key=self._damage):
+                before = _Move(move.kind, move.number, self._current(move))
+                self._put(move)
+                if all(self.holds(limit) for limit in self._limits):
+                    break
+                self._put(before)
+            else:
+                return
+
+    def choice(self) -> Choice:
+        candidates = self._candidates
+        cuts = tuple(
+            Cut(group, tuple(sorted(int(each) for each in candidates.order[number][: group.width - width])))
+            for number, (group, width) in enumerate(zip(candidates.groups, self.widths, strict=True))
+            if width < group.width and not self._is_gone(number)
+        )
+        gone = tuple(block.path for block, here in zip(candidates.blocks, self.present, strict=True) if not here)
+        return Choice(cuts, gone, {limit.key: self.cost(limit) / limit.whole for limit in self._limits})
+
+    def _moves(self) -> list[_Move]:
+        moves = []
+        for number, group in enumerate(self._candidates.groups):
+            smaller = self._shape.next(self.widths[number], group.width)
+            if smaller < self.widths[number] and not self._is_gone(number):
+                moves.append(_Move("group", number, smaller))
+        return [*moves, *(_Move("block", number, 0) for number, here in enumerate(self.present) if here)]
+
+    def _undos(self) -> list[_Move]:
+        moves = [_Move("block", number, 1) for number, here in enumerate(self.present) if not here]
+        for number, group in enumerate(self._candidates.groups):
+            width, block = self.widths[number], self._shape.block
+            if width < group.width and not self._is_gone(number):
+                moves.append(_Move("group", number, min(group.width, width - width % block + block)))
+        return moves
+
+    def _only_block(self, layers: Sequence[str]) -> int | None:
+        """Return the block that holds all these layers."""
+        homes = {self._block_of.get(layer) for layer in layers}
+        return homes.pop() if len(homes) == 1 else None
+
+    def _is_gone(self, number: int) -> bool:
+        home = self._home[number]
+        return home is not None and not self.present[home]
+
+    def _ratio(self, limit: Limit, move: _Move) -> tuple[float, _Move] | None:
+        """Return the damage per cost saved; of a width that saves nothing, that of a smaller one."""
+        layers = self._touched(move)
+        before = _Move(move.kind, move.number, self._current(move))
+        cost = self._of_layers(limit, layers)
+        while True:
+            self._put(move)
+            saved = cost - self._of_layers(limit, layers)
+            self._put(before)
+            if saved > 0:
+                return max(0.0, self._damage(move)) / saved, move
+            whole = self._candidates.groups[move.number].width if move.kind == "group" else 0
+            smaller = self._shape.next(move.width, whole) if move.kind == "group" else move.width
+            if smaller == move.width:
+                return None
+            move = _Move(move.kind, move.number, smaller)
+
+    def _damage(self, move: _Move) -> float:
+        """Return what a move loses; below zero for one that gives back."""
+        if move.kind == "group":
+            group, damage = self._candidates.groups[move.number], self._candidates.damage[move.number]
+            return float(damage[group.width - move.width] - damage[group.width - self.widths[move.number]])
+        inside = sum(self._lost_in(number) for number, home in enumerate(self._home) if home == move.number)
+        return (self._candidates.blocks[move.number].damage - inside) * (1 if move.width == 0 else -1)
+
+    def _lost_in(self, number: int) -> float:
+        group = self._candidates.groups[number]
+        return float(self._candidates.damage[number][group.width - self.widths[number]])
+
+    def _current(self, move: _Move) -> int:
+        return self.widths[move.number] if move.kind == "group" else self.present[move.number]
+
+    def _put(self, move: _Move) -> None:
+        (self.widths if move.kind == "group" else self.present)[move.number] = move.width
+
+    def _touched(self, move: _Move) -> tuple[str, ...]:
+        return self._layers[move.number] if move.kind == "group" else self._candidates.blocks[move.number].layers
+
+    def _of_layers(self, limit: Limit, layers: Iterable[str]) -> float:
+        total = 0.0
+        for layer in layers:
+            price = limit.prices.get(layer)
+            if price is not None and self._is_present(layer):
+                total += price(self._part(layer, "in"), self._part(layer, "out"))
+        return total
+
+    def _is_present(self, layer: str) -> bool:
+        number = self._block_of.get(layer)
+        return number is None or bool(self.present[number])
+
+    def _part(self, layer: str, side: str) -> float:
+        """Return what is left of one side of a layer."""
+        members = self._sides.get(layer, {}).get(side)
+        if members is None:
+            return 1.0
+        groups = self._candidates.groups
+        gone = sum(len(member.indices) * (1 - self.widths[number] / groups[number].width) for number, member in members)
+        return 1 - gone / members[0][1].channels
+
+
+def _unreachable(state: _State, limit: Limit, shape: Shape) -> ModelError:
+    floor = f" and a floor of {shape.floor}" if shape.floor else ""
+    return ModelError(
+        f"prune.{limit.key} = {limit.keep:g}: widths in multiples of {shape.block}{floor} keep at least "
+        f"{state.cost(limit) / limit.whole:.3f}",
+        f"raise prune.{limit.key}, or lower prune.block{' or prune.floor' if shape.floor else ''}",
+    )

@@ -1,4 +1,4 @@
-"""The stage `prune`: cut whole channels to budgets and estimate BatchNorm anew. Recovery is distillation's loop."""
+"""The stage `prune`: cut whole channels and blocks to budgets, estimate BatchNorm anew. Recovery is distill's loop."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import copy
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
-from edgekd.models import network
+from edgekd.latency import Table
+from edgekd.models import channels, network
+from edgekd.models.channels import Group
 from edgekd.models.network import Network, Width
 from edgekd.models.pixels import normalise
-from edgekd.prune import importance, macs
-from edgekd.prune.groups import Dependencies, Group
-from edgekd.prune.search import Cut, Limit, Shape, choose
+from edgekd.prune import batchnorm, blocks, importance, macs, shapes
+from edgekd.prune.groups import Dependencies
+from edgekd.prune.search import Block, Candidates, Choice, Limit, Proportional, Shape, choose, narrowest
+from edgekd.prune.sensitivity import Sensitivity
 from edgekd.recipe import Prune
 from edgekd.ref import Ref
 from edgekd.run import Run
@@ -25,49 +30,85 @@ from edgekd.workload import arrays
 from edgekd.workload.dataset import Split
 
 _BATCHNORM_IMAGES = 2048
-_BATCH = 256
 
 
-@stage(writes="network", version=2, tools=("torch", "torch-pruning", "safetensors"))
-def prune(out: Path, run: Run, start: Path, code: Ref, train: Path, config: Prune, place: Place) -> Metrics:
-    """Write the narrower network. Raises ModelError when a budget cannot be reached or nothing can be followed."""
+@stage(writes="network", version=3, tools=("torch", "torch-pruning", "safetensors"))
+def prune(
+    out: Path, run: Run, start: Path, code: Ref, train: Path, table: Path | None, config: Prune, place: Place
+) -> Metrics:
+    """Write the narrower network; `table` holds its layers' latencies, where keep_latency is asked.
+
+    Raises ModelError when a budget cannot be reached or nothing can be followed.
+    """
     # The order of float sums depends on it, and so do the new statistics.
     torch.set_num_threads(place.threads)
     whole = network.load(start, code)
     split = arrays.load(train)
     images = torch.from_numpy(arrays.sample(split, _BATCHNORM_IMAGES).images).permute(0, 3, 1, 2)
     shape = (int(images.shape[2]), int(images.shape[3]))
-    before = _limits(whole.module, shape, config)
-    cuts, cut = _cut(whole, before, shape, split, config)
-    widths = {**whole.plan.widths, **_widths(whole.module, cut)}
-    narrow = network.build(whole.plan.model_copy(update={"widths": widths}), code)
+    times = None if table is None else Table.model_validate_json(table.read_bytes())
+    before = _limits(whole.module, shape, config, times)
+    choice, cut = _cut(whole, before, shape, split, config, place)
+    narrow = network.build(_plan(whole, choice, cut), code)
     network.fill(narrow.module, cut.state_dict(), "pruned")
-    _estimate_batchnorm(narrow, images)
+    batchnorm.estimate(narrow, images)
     network.save(narrow, out)
-    after = _limits(narrow.module, shape, config)
+    after = _limits(narrow.module, shape, config, times)
     _check(before, after)
+    costs = {limit.key: (was.whole, limit.whole) for was, limit in zip(before, after, strict=True)}
     return {
-        "macs": after[0].whole,
-        "macs_before": before[0].whole,
-        "parameters": after[1].whole,
-        "parameters_before": before[1].whole,
-        "groups": {each.group.root: [each.group.width, each.group.width - len(each.channels)] for each in cuts},
+        "macs": int(costs["keep_macs"][1]),
+        "macs_before": int(costs["keep_macs"][0]),
+        "parameters": int(costs["keep_params"][1]),
+        "parameters_before": int(costs["keep_params"][0]),
+        "groups": {each.group.root: [each.group.width, each.group.width - len(each.channels)] for each in choice.cuts},
+        "blocks": list(choice.blocks),
+        "predicted": {key: now / was for key, (was, now) in costs.items()},
     }
 
 
-def _limits(module: nn.Module, shape: tuple[int, int], config: Prune) -> list[Limit]:
-    """Return what the module costs, in multiply-accumulates and in parameters, and what part may stay (1: all)."""
-    weights, vectors = macs.weights_per_layer(module), macs.vectors_per_layer(module)
-    return [
-        Limit("keep_macs", macs.per_layer(module, shape), config.budgets.get("keep_macs", 1.0)),
-        Limit("keep_params", weights, config.budgets.get("keep_params", 1.0), vectors),
+@stage(name="couple", writes="groups.json", version=1, tools=("torch", "torch-pruning"))
+def couple(out: Path, run: Run, start: Path, code: Ref, shape: tuple[int, int], protect: tuple[str, ...]) -> Metrics:
+    """Write which channels can only be cut together: what sparsity is asked of before the cut."""
+    module = network.load(start, code).module
+    groups = Dependencies(module, shape).groups(_last(module, shape), protect)
+    channels.write(groups, out)
+    return {"groups": len(groups)}
+
+
+def smallest(start: Path, code: Ref, shape: tuple[int, int], table: Table, config: Prune) -> float:
+    """Return the smallest part of the latency, by the table, that can be reached by any cut at all."""
+    whole = network.load(start, code)
+    module = copy.deepcopy(whole.module)
+    groups = Dependencies(module, shape).groups(_last(whole.module, shape), config.protect)
+    limit = Limit("keep_latency", shapes.prices(whole.module, shape, table), 0.0)
+    nothing = [np.zeros(group.width + 1) for group in groups]
+    orders = [np.arange(group.width) for group in groups]
+    found = [Block(path, blocks.layers_in(path, module), 0.0) for path in _blocks(whole.module, shape, config)]
+    candidates = Candidates(groups, orders, nothing, found)
+    return narrowest(candidates, limit, Shape(_block_of(config), config.floor))
+
+
+def _limits(module: nn.Module, shape: tuple[int, int], config: Prune, times: Table | None) -> list[Limit]:
+    """Return what the module costs, in multiply-accumulates, parameters, and time where it is asked for."""
+    work, weights, vectors = (
+        macs.per_layer(module, shape), macs.weights_per_layer(module), macs.vectors_per_layer(module)
+    )  # fmt: skip
+    keep = config.budgets
+    numbers = {layer: Proportional(weights.get(layer, 0), vectors.get(layer, 0)) for layer in {**weights, **vectors}}
+    limits = [
+        Limit("keep_macs", {layer: Proportional(count) for layer, count in work.items()}, keep.get("keep_macs", 1.0)),
+        Limit("keep_params", numbers, keep.get("keep_params", 1.0)),
     ]
+    if times is not None:
+        limits.append(Limit("keep_latency", shapes.prices(module, shape, times), keep.get("keep_latency", 1.0)))
+    return limits
 
 
 def _check(before: list[Limit], after: list[Limit]) -> None:
     """Raise ModelError where the network that was written misses a budget after all."""
     for was, now in zip(before, after, strict=True):
-        if now.whole > was.keep * was.whole:
+        if now.whole > was.keep * was.whole * (1 + 1e-9):
             raise ModelError(
                 f"prune: {now.whole / was.whole:.4f} of the whole is left, prune.{was.key} = {was.keep}",
                 "this is a bug of edgekd; please report the model",
@@ -75,17 +116,65 @@ def _check(before: list[Limit], after: list[Limit]) -> None:
 
 
 def _cut(
-    whole: Network, limits: list[Limit], shape: tuple[int, int], split: Split, config: Prune
-) -> tuple[list[Cut], nn.Module]:
+    whole: Network, limits: list[Limit], shape: tuple[int, int], split: Split, config: Prune, place: Place
+) -> tuple[Choice, nn.Module]:
     """Return what is cut, and a copy of the module without it."""
     narrow = copy.deepcopy(whole.module)
     dependencies = Dependencies(narrow, shape)
-    groups = dependencies.groups(last=list(limits[0].costs)[-1], protected=config.protect)
+    groups = dependencies.groups(_last(whole.module, shape), config.protect)
     scores = [score.numpy() for score in _importances(groups, whole, split, config)]
-    cuts = choose(groups, scores, limits, Shape(config.block, config.floor), config.ranking)
-    for cut in cuts:
+    orders = [np.argsort(score, kind="stable") for score in scores]
+    admissible = Shape(_block_of(config), config.floor)
+    if config.ranking == "sensitivity":
+        candidates = _measured(whole, groups, orders, shape, split, config, place)
+    else:
+        damages = [np.concatenate([[0.0], np.cumsum(np.sort(score))]) for score in scores]
+        candidates = Candidates(groups, orders, damages)
+    choice = choose(candidates, limits, admissible, "uniform" if config.ranking == "uniform" else "greedy")
+    for cut in choice.cuts:
         dependencies.cut(cut.group, cut.channels)
-    return cuts, narrow
+    for path in choice.blocks:
+        network.remove(narrow, path)
+    return choice, narrow
+
+
+def _measured(
+    whole: Network,
+    groups: list[Group],
+    orders: list[NDArray[np.int64]],
+    shape: tuple[int, int],
+    split: Split,
+    config: Prune,
+    place: Place,
+) -> Candidates:
+    """Return groups and blocks with what the network's answers lose without them."""
+    paths = _blocks(whole.module, shape, config)
+    work = sum(macs.per_layer(whole.module, shape).values())
+    count = Sensitivity.images_for(work, len(groups), len(paths), config.images)
+    batches = [images for images, _ in _batches(whole, split, config.model_copy(update={"images": count}))]
+    measured = Sensitivity(copy.deepcopy(whole.module), batches, place.precision == "bf16-mixed")
+    admissible = Shape(_block_of(config), config.floor)
+    damages = [measured.of_group(group, order, admissible) for group, order in zip(groups, orders, strict=True)]
+    blocks_ = [Block(path, blocks.layers_in(path, whole.module), measured.of_block(path)) for path in paths]
+    return Candidates(groups, orders, damages, blocks_)
+
+
+def _blocks(module: nn.Module, shape: tuple[int, int], config: Prune) -> list[str]:
+    """Return the blocks that may go whole."""
+    if not config.depth or config.ranking != "sensitivity":
+        return []
+    return blocks.removable(copy.deepcopy(module), shape, (*config.protect, _last(module, shape)))
+
+
+def _last(module: nn.Module, shape: tuple[int, int]) -> str:
+    """Return the layer that gives the logits."""
+    return list(macs.per_layer(module, shape))[-1]
+
+
+def _block_of(config: Prune) -> int:
+    if config.block == "target":
+        raise TypeError("the pipeline puts the target's own number in place of the word")
+    return config.block
 
 
 def _importances(groups: list[Group], whole: Network, split: Split, config: Prune) -> list[Tensor]:
@@ -108,8 +197,22 @@ def _batches(whole: Network, split: Split, config: Prune) -> Iterator[tuple[Tens
     """Yield normalised images and labels, a stratified sample of train."""
     sample = arrays.sample(split, config.images)
     images, labels = torch.from_numpy(sample.images), torch.from_numpy(sample.labels)
-    for part, own in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
+    batch = batchnorm.batch_for((int(images.shape[1]), int(images.shape[2])))
+    for part, own in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
         yield normalise(part.permute(0, 3, 1, 2), whole.plan.normalisation), own
+
+
+def _plan(whole: Network, choice: Choice, cut: nn.Module) -> network.Plan:
+    """Return how to build what is left."""
+    plan = whole.plan
+    gone = tuple(f"{path}." for path in choice.blocks)
+    widths = {path: width for path, width in plan.widths.items() if not path.startswith(gone)} if gone else plan.widths
+    groups = {path: width for path, width in plan.groups.items() if not gone or not path.startswith(gone)}
+    groups |= {each.group.root: each.group.width - len(each.channels) for each in choice.cuts}
+    changed = _widths(whole.module, cut)
+    return plan.model_copy(
+        update={"removed": (*plan.removed, *choice.blocks), "widths": {**widths, **changed}, "groups": groups}
+    )
 
 
 def _widths(before: nn.Module, after: nn.Module) -> dict[str, Width]:
@@ -131,23 +234,3 @@ def _width(layer: nn.Module) -> Width | None:
     if isinstance(layer, nn.BatchNorm2d):
         return Width(inputs=layer.num_features, outputs=layer.num_features)
     return None
-
-
-@torch.no_grad()
-def _estimate_batchnorm(narrow: Network, images: torch.Tensor) -> None:
-    """Average the statistics over training images: those of the uncut net are wrong for the cut one."""
-    # All but the norms: dropout and the like draw at random.
-    narrow.module.eval()
-    norms = [layer for layer in narrow.module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.reset_running_stats()
-        # None: the plain average over all batches instead of a moving one.
-        layer.momentum = None
-        layer.train()
-    # Equal parts: each weighs the same in the plain average, and none is a single image.
-    for part in torch.tensor_split(images, -(-len(images) // _BATCH)):
-        narrow.module(normalise(part, narrow.plan.normalisation))
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
-    narrow.module.eval()

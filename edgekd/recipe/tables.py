@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgekd.recipe.basis import Fraction, Pixels, Positive, Scalar, Seed, Side, Table
 from edgekd.recipe.training import Distill, Training
@@ -78,27 +78,32 @@ class Teacher(Model):
 
 
 class Prune(Table):
-    """Whole channels, cut where they cost most and matter least."""
+    """Whole channels and whole residual blocks, cut where they cost most and matter least."""
 
+    kind: Literal["channels"] = "channels"
     keep_macs: Keep | None = None
     """The part of the multiply-accumulates that may stay; 0.7 where no budget is given."""
     keep_params: Keep | None = None
     """The part of the parameters that may stay. Of several budgets each must hold."""
-    block: Annotated[int, Field(ge=1)] = 16
-    """Widths are multiples of this; int8 kernels work in such blocks."""
+    keep_latency: Keep | None = None
+    """The part of the latency that may stay, of the file as it is shipped, measured on the first target."""
+    block: Annotated[int, Field(ge=1)] | Literal["target"] = 16
+    """Widths are multiples of this; int8 kernels work in such blocks. `target`: of the first target's own number."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """The part of every group of channels that stays in any case."""
+    depth: bool = True
+    """Whether whole residual blocks may go too, where damage is measured (ranking `sensitivity`)."""
     importance: Literal["l1", "l2", "fpgm", "lamp", "batchnorm", "taylor", "activation", "random"] = "l2"
-    """What says how much a channel matters; see prune/importance.py."""
-    ranking: Literal["global", "uniform"] = "global"
-    """Over all groups of channels together, or the same part of each."""
+    """What says how much a channel matters beside the others of its group; see prune/importance.py."""
+    ranking: Literal["sensitivity", "global", "uniform"] = "sensitivity"
+    """What decides between groups: the measured damage to the answers, the importances, or the same part of each."""
     images: Annotated[int, Field(ge=1)] = 1024
-    """Training images that `taylor` and `activation` look at."""
+    """Training images that `taylor` and `activation` look at, and `sensitivity` at most."""
     steps: Annotated[int, Field(ge=1, le=100)] = 1
     """Cut in so many steps, with `between` epochs of recovery after each but the last."""
     between: Annotated[int, Field(ge=1)] = 1
     protect: tuple[str, ...] = ()
-    """Module paths whose output channels stay."""
+    """Module paths whose output channels stay, and the blocks that hold them."""
     seed: Seed = 0
     """Of `random`."""
     recovery: Distill = Distill(epochs=10, lr=0.02)
@@ -106,9 +111,46 @@ class Prune(Table):
     @property
     def budgets(self) -> dict[str, float]:
         """The parts that may stay, by their keys."""
-        given = {"keep_macs": self.keep_macs, "keep_params": self.keep_params}
+        given = {"keep_macs": self.keep_macs, "keep_params": self.keep_params, "keep_latency": self.keep_latency}
         found = {key: keep for key, keep in given.items() if keep is not None}
         return found or {"keep_macs": 0.7}
+
+
+class Sparse(Table):
+    """Single weights set to zero: on onnxruntime's CPU provider files compress better, and nothing is faster."""
+
+    kind: Literal["sparse"]
+    keep_weights: Keep = 0.5
+    """The part of the weights of convolutions and linear layers that may stay."""
+    pattern: Annotated[str, Field(pattern=r"^$|^\d+:\d+$")] = ""
+    """`N:M`: of every M weights along the inputs the N largest stay; where inputs are no multiple of M, all."""
+    ranking: Literal["global", "uniform"] = "global"
+    """The largest weights of all layers together, or the same part of each."""
+    protect: tuple[str, ...] = ()
+    """Module paths whose weights stay."""
+    recovery: Distill = Distill(epochs=10, lr=0.02)
+
+    @property
+    def kept_of(self) -> tuple[int, int]:
+        """N and M of the pattern."""
+        keep, of = self.pattern.split(":")
+        return int(keep), int(of)
+
+    @model_validator(mode="after")
+    def _pattern_keeps_some(self) -> Sparse:
+        if self.pattern and "keep_weights" in self.model_fields_set:
+            raise ValueError("keep_weights and pattern are both given", "give one: the other follows from it")
+        if self.pattern and not 0 < self.kept_of[0] <= self.kept_of[1]:
+            raise ValueError(f'pattern = "{self.pattern}" keeps nothing, or more than there is', "such as 2:4")
+        return self
+
+
+def _kind(given: object) -> str:
+    """Return which of the tables [prune] is: channels where no kind is named."""
+    return str(given.get("kind", "channels") if isinstance(given, dict) else getattr(given, "kind", "channels"))
+
+
+Pruning = Annotated[Annotated[Prune, Tag("channels")] | Annotated[Sparse, Tag("sparse")], Discriminator(_kind)]
 
 
 class Quantize(Table):
@@ -167,7 +209,7 @@ class Recipe(Table):
     student: Model | None = None
     """Missing: the teacher itself is pruned, exported and quantized."""
     distill: Distill | None = None
-    prune: Prune | None = None
+    prune: Pruning | None = None
     quantize: Quantize | None = None
     bench: Bench = Bench()
     budget: Budget = Budget()
@@ -181,6 +223,12 @@ class Recipe(Table):
             raise ValueError("[student] has no weights and nothing trains it: add [distill], or weights")
         if self.distill is not None and self.student is None:
             raise ValueError("[distill] needs a [student]")
+        if self.distill is not None and self.distill.sparsity and not isinstance(self.prune, Prune):
+            raise ValueError(
+                "distill.sparsity is of the channels that [prune] will cut", "add [prune], or leave it out"
+            )
+        if self.prune is not None and self.prune.recovery.sparsity:
+            raise ValueError("prune.recovery.sparsity comes too late", "distill.sparsity, before the cut, is the place")
         return self
 
     @model_validator(mode="after")

@@ -116,6 +116,8 @@ class Distill(Training):
     """Of the loss that is taken where none is named: kd with weight 1 - alpha."""
     loss: tuple[Loss, ...] = ()
     teacher_cache: TeacherCache | None = None
+    sparsity: NotNegative = 0.0
+    """Weight of the norms of channels that [prune] will cut together, such as 5e-4: it finds less in them; 0: none."""
     seeds: tuple[Seed, ...] = ()
     """Train once per seed and report mean and spread; the first one's student goes on."""
 

@@ -22,6 +22,7 @@ from edgekd.train.clock import Clock
 from edgekd.train.optimizer import optimizer_of
 from edgekd.train.schedule import learning_rate
 from edgekd.train.watch import Watch
+from edgekd.train.zeros import Zeros
 from edgekd.workload.normalisation import Normalisation
 
 _VALIDATION_BATCH = 512
@@ -42,6 +43,8 @@ class Course:
     """How many views an image has, which come again and again; 0: a new one each epoch."""
     compiled: bool = False
     """Run the module through torch.compile."""
+    keep_zeros: bool = False
+    """Keep at zero the weights that are zero before the training."""
 
     @property
     def steps(self) -> int:
@@ -72,6 +75,7 @@ class _Trainer:
     optimizer: Optimizer
     fabric: Fabric
     course: Course
+    zeros: Zeros | None
 
 
 def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric, part: Path, run: Run) -> Outcome:
@@ -81,11 +85,12 @@ def fit(module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric,
     Raises DivergedError when loss or gradient is no number, or the loss runs away.
     """
     config = course.config
+    zeros = Zeros(module) if course.keep_zeros else None
     file = part / checkpoint.FILE_NAME
     state = checkpoint.load(file)
     if state.epoch:
         run.say(f"{course.stage}: goes on after epoch {state.epoch} of {config.epochs}")
-    trainer = _trainer(module, criterion, course, fabric, state)
+    trainer = _trainer(module, criterion, course, fabric, state, zeros)
     average = Average(module, config.ema) if config.ema else None
     if average is not None and state.average:
         average.module.load_state_dict(state.average)
@@ -138,7 +143,12 @@ def seconds_per_epoch(
 
 
 def _trainer(
-    module: nn.Module, criterion: nn.Module, course: Course, fabric: Fabric, state: checkpoint.State
+    module: nn.Module,
+    criterion: nn.Module,
+    course: Course,
+    fabric: Fabric,
+    state: checkpoint.State,
+    zeros: Zeros | None = None,
 ) -> _Trainer:
     """Put module and criterion onto the device, as they were when the state was saved."""
     module.to(fabric.device).to(memory_format=torch.channels_last)
@@ -152,7 +162,7 @@ def _trainer(
     model, wrapped = fabric.setup(module, optimizer)
     if state.epoch:
         wrapped.load_state_dict(state.optimizer)
-    return _Trainer(model, criterion, wrapped, fabric, course)
+    return _Trainer(model, criterion, wrapped, fabric, course, zeros)
 
 
 def _epoch(trainer: _Trainer, number: int, average: Average | None, watch: Watch, clock: Clock) -> None:
@@ -182,6 +192,8 @@ def _step(trainer: _Trainer, batch: batches.Batch, step: int, average: Average |
     if config.clip:
         clip_grads_with_norm_(trained, config.clip, norm)
     trainer.optimizer.step()
+    if trainer.zeros is not None:
+        trainer.zeros.keep()
     if average is not None:
         average.update(step)
     watch.note(loss, norm)

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
+from edgekd.models.channels import Group
 from edgekd.models.cifar_resnet import CifarResNet
-from edgekd.prune.groups import Dependencies, Group
+from edgekd.prune.groups import Dependencies
 
 SHAPE = (8, 8)
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from edgekd.errors import ModelError
+from edgekd.models.channels import Group, Member
 from edgekd.prune import importance
-from edgekd.prune.groups import Group, Member
 
 
 def net() -> nn.Module:

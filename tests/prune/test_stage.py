@@ -72,6 +72,7 @@ def pruned(folder: Path, spec: str, keep: float = 0.6, block: int = 4, **config:
             start=folder / "whole",
             code=code_of(spec, folder),
             train=folder / "train",
+            table=None,
             config=Prune(keep_macs=keep, block=block, **config),
             place=PLACE,
         )
@@ -90,6 +91,7 @@ def test_budget_is_kept_by_the_network_that_was_saved(folder: Path, spec: str) -
     assert metrics["macs"] == counted
     assert metrics["macs_before"] == sum(macs.per_layer(whole, SHAPE).values())
     assert 0.2 * metrics["macs_before"] < counted <= 0.6 * metrics["macs_before"]
+    assert metrics["predicted"]["keep_macs"] == counted / metrics["macs_before"]
     for before, after in metrics["groups"].values():
         assert 0 < after < before
         assert after % 4 == 0
@@ -132,6 +134,7 @@ def test_a_pruned_network_can_be_pruned_again(folder: Path) -> None:
         folder / "narrow",
         code_of(spec, folder),
         folder / "train",
+        None,
         Prune(keep_macs=0.7, block=4),
         PLACE,
     )
@@ -180,6 +183,7 @@ def test_dropout_leaves_the_new_statistics_alone(folder: Path) -> None:
         folder / "whole",
         code_of("drop:net", folder),
         folder / "train",
+        None,
         Prune(keep_macs=0.6, block=4),
         PLACE,
     )
