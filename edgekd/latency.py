@@ -27,6 +27,15 @@ class Layer(BaseModel):
     size: tuple[int, int] = (1, 1)
     """Height and width of what enters."""
 
+    @property
+    def leaving(self) -> tuple[int, int]:
+        """Height and width of what leaves."""
+        sides = zip(self.size, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        height, width = (
+            (size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap in sides
+        )
+        return height, width
+
 
 class Grid(BaseModel):
     """Microseconds of one layer at `inputs` × `outputs` channels, both rising; of a depthwise one, one row."""

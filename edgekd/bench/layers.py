@@ -33,6 +33,8 @@ class Conditions:
     precision: Precision
     block: int
     activations: Literal["uint8", "int8"] = "uint8"
+    most: int = 5
+    """How many widths of each side at most; pruning interpolates between them."""
 
 
 def measure(layers: Mapping[str, Layer], conditions: Conditions) -> Table:
@@ -49,7 +51,7 @@ def measure(layers: Mapping[str, Layer], conditions: Conditions) -> Table:
 
 def _grid(layer: Layer, conditions: Conditions) -> Grid:
     """Time one layer at all widths by turns, less what a graph that does nothing takes."""
-    inputs, outputs = _sides(layer, conditions.block)
+    inputs, outputs = _sides(layer, conditions)
     with TemporaryDirectory() as folder:
         graphs = [_nothing(), *(graph_of(*widths, layer, conditions) for widths in _pairs(layer, inputs, outputs))]
         sessions = []
@@ -85,10 +87,11 @@ def _medians(sessions: list[ort.InferenceSession], settings: Settings) -> list[f
         ) from None
 
 
-def _sides(layer: Layer, block: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _sides(layer: Layer, conditions: Conditions) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if layer.groups > 1:
         return (layer.inputs,), (layer.outputs,)  # never cut
-    return widths_of(layer.inputs, block), widths_of(layer.outputs, block)
+    block, most = conditions.block, conditions.most
+    return widths_of(layer.inputs, block, most), widths_of(layer.outputs, block, most)
 
 
 def _pairs(layer: Layer, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Iterator[tuple[int, int]]:
@@ -106,14 +109,14 @@ def graph_of(inputs: int, outputs: int, layer: Layer, conditions: Conditions) ->
     """
     weights, operator, attributes = _operator(inputs, outputs, layer)
     linear = layer.kind == "linear"
-    entering = [1, inputs] if linear else [1, *layer.size, inputs]
+    entering, leaving = ([1], [1]) if linear else ([1, *layer.size], [1, *layer.leaving])
     parts = _int8 if conditions.precision == "int8" else _floating
     nodes, constants, kind = parts(operator, attributes, weights, linear, conditions)
     graph = helper.make_graph(
         nodes,
         "layer",
-        [helper.make_tensor_value_info("x", kind, entering)],
-        [helper.make_tensor_value_info("y", kind, None)],
+        [helper.make_tensor_value_info("x", kind, [*entering, inputs])],
+        [helper.make_tensor_value_info("y", kind, [*leaving, outputs])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)

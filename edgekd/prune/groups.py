@@ -12,9 +12,14 @@ from torch import nn
 from edgekd.errors import ModelError, did_you_mean
 from edgekd.models.channels import Group, Member
 
+_IMAGE = 4
+
 
 class Dependencies:
-    """The dependency graph of one module, traced once on a zero image."""
+    """The dependency graph of one module, traced once on a zero image.
+
+    `kept` says why channels stay whole, by the layer that makes them, once `groups` was asked.
+    """
 
     def __init__(self, module: nn.Module, shape: tuple[int, int]) -> None:
         for parameter in module.parameters():
@@ -22,8 +27,16 @@ class Dependencies:
             parameter.requires_grad_(True)
         self._module = module.eval()
         self._names = {layer: name for name, layer in module.named_modules()}
-        self._graph = tp.DependencyGraph()
-        self._graph.build_dependency(module, example_inputs=torch.zeros(1, 3, *shape))
+        self._graph = _Graph()
+        self.kept: dict[str, str] = {}
+        try:
+            self._graph.build_dependency(module, example_inputs=torch.zeros(1, 3, *shape))
+        except Exception as error:
+            # torch-pruning raises whatever its assumptions about shapes run into.
+            raise ModelError(
+                f"prune: the network's channels cannot be followed: {type(error).__name__}: {error}",
+                "torch-pruning traces autograd's graph; what it cannot trace cannot be cut: leave out [prune]",
+            ) from None
 
     def groups(self, last: str, protected: Sequence[str]) -> list[Group]:
         """Return all groups whose channels may be cut: not the logits, not protected ones, not grouped convolutions.
@@ -38,9 +51,15 @@ class Dependencies:
                 )
         ignored = [layers[path] for path in (last, *protected)]
         found = self._graph.get_all_groups(ignored_layers=ignored, root_module_types=[nn.Conv2d, nn.Linear])
-        groups = [self._group(group) for group in found]
-        kept = {last, *protected}
-        return sorted((group for group in groups if not self._is_rigid(group, kept)), key=lambda group: group.root)
+        groups = []
+        for each in found:
+            group = self._group(each)
+            why = self._why_rigid(each, group, {last, *protected})
+            if why:
+                self.kept[group.root] = why
+            else:
+                groups.append(group)
+        return sorted(groups, key=lambda group: group.root)
 
     def cut(self, group: Group, channels: Sequence[int]) -> None:
         """Remove these channels of a group from every layer of it."""
@@ -58,18 +77,54 @@ class Dependencies:
                 members.append(Member(name, side, tuple(item.idxs), channels))
         return Group(members[0].layer, len(members[0].indices), tuple(members))
 
-    def _is_rigid(self, group: Group, kept: set[str]) -> bool:
+    def _why_rigid(self, found: Any, group: Group, kept: set[str]) -> str:
+        """Return why a group's channels cannot be cut, or nothing."""
+        if any(item.dep.target in self._graph.beside_opaque for item in found):
+            return "they go through a reshape that mixes channels"
         layers = dict(self._module.named_modules())
         for member in group.members:
             layer = layers[member.layer]
             if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer):
-                return True
+                return f"{member.layer} is a convolution in groups"
             known = isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
             if not known and any(True for _ in layer.parameters()):
-                return True  # a layer whose channels the plan cannot narrow
+                return f"{member.layer} is a {type(layer).__name__}, whose channels the plan cannot narrow"
             if member.side == "out" and member.layer in kept:
-                return True
-        return False
+                return f"{member.layer} is kept"
+            if len(member.indices) % group.width:
+                return f"{member.layer} takes them in no whole parts"
+        return ""
+
+
+class _Graph(tp.DependencyGraph):  # type: ignore[misc]
+    """torch-pruning's graph, which knows what it does not know.
+
+    Its 1.6.1 takes every reshape of four dimensions for a flatten, and fails on ShuffleNet's channel shuffle with a
+    division by zero. Here nothing is followed through such a node, and the channels beside it are kept.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside_opaque: set[Any] = set()
+
+    def _build_dependency(self, module2node: dict[Any, Any]) -> None:
+        super()._build_dependency(module2node)
+        opaque = {node for node in module2node.values() if node.type == tp.ops.OPTYPE.RESHAPE and _mixes_channels(node)}
+        for node in module2node.values():
+            if node in opaque:
+                node.type, node.dependencies = tp.ops.OPTYPE.ELEMENTWISE, []
+                continue
+            through = [dependency for dependency in node.dependencies if dependency.target in opaque]
+            if through:
+                self.beside_opaque.add(node)
+                node.dependencies = [dependency for dependency in node.dependencies if dependency not in through]
+
+
+def _mixes_channels(node: Any) -> bool:
+    """Whether a reshape is no flatten: of more than four dimensions, or with a transpose right behind it."""
+    sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
+    behind = [other.grad_fn.name() for other in node.outputs if other.grad_fn is not None]
+    return len(sizes) > _IMAGE or any(name.startswith(("Transpose", "Permute")) for name in behind)
 
 
 def _is_depthwise(layer: nn.Conv2d) -> bool:

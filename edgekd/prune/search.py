@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -109,6 +109,16 @@ class Candidates:
     order: Sequence[NDArray[np.int64]]
     damage: Sequence[NDArray[np.float64]]
     blocks: Sequence[Block] = ()
+
+    def without(self, roots: Container[str]) -> Candidates:
+        """Return what is left when these groups stay whole."""
+        kept = [number for number, group in enumerate(self.groups) if group.root not in roots]
+        return Candidates(
+            groups=[self.groups[number] for number in kept],
+            order=[self.order[number] for number in kept],
+            damage=[self.damage[number] for number in kept],
+            blocks=self.blocks,
+        )
 
 
 def choose(

@@ -18,6 +18,7 @@ from edgekd.models.channels import Group
 from edgekd.models.network import Network, Width
 from edgekd.models.pixels import normalise
 from edgekd.prune import batchnorm, blocks, importance, macs, shapes
+from edgekd.prune.following import cut_out, not_followed, why_lost
 from edgekd.prune.groups import Dependencies
 from edgekd.prune.search import Block, Candidates, Choice, Limit, Proportional, Shape, choose, narrowest
 from edgekd.prune.sensitivity import Sensitivity
@@ -48,7 +49,7 @@ def prune(
     shape = (int(images.shape[2]), int(images.shape[3]))
     times = None if table is None else Table.model_validate_json(table.read_bytes())
     before = _limits(whole.module, shape, config, times)
-    choice, cut = _cut(whole, before, shape, split, config, place)
+    choice, cut = _cut(whole, before, shape, split, config, place, run)
     narrow = network.build(_plan(whole, choice, cut), code)
     network.fill(narrow.module, cut.state_dict(), "pruned")
     batchnorm.estimate(narrow, images)
@@ -116,11 +117,10 @@ def _check(before: list[Limit], after: list[Limit]) -> None:
 
 
 def _cut(
-    whole: Network, limits: list[Limit], shape: tuple[int, int], split: Split, config: Prune, place: Place
+    whole: Network, limits: list[Limit], shape: tuple[int, int], split: Split, config: Prune, place: Place, run: Run
 ) -> tuple[Choice, nn.Module]:
-    """Return what is cut, and a copy of the module without it."""
-    narrow = copy.deepcopy(whole.module)
-    dependencies = Dependencies(narrow, shape)
+    """Return what is cut, and a copy of the module without it; channels that cannot be followed stay whole."""
+    dependencies = Dependencies(copy.deepcopy(whole.module), shape)
     groups = dependencies.groups(_last(whole.module, shape), config.protect)
     scores = [score.numpy() for score in _importances(groups, whole, split, config)]
     orders = [np.argsort(score, kind="stable") for score in scores]
@@ -130,12 +130,33 @@ def _cut(
     else:
         damages = [np.concatenate([[0.0], np.cumsum(np.sort(score))]) for score in scores]
         candidates = Candidates(groups, orders, damages)
-    choice = choose(candidates, limits, admissible, "uniform" if config.ranking == "uniform" else "greedy")
-    for cut in choice.cuts:
-        dependencies.cut(cut.group, cut.channels)
-    for path in choice.blocks:
-        network.remove(narrow, path)
-    return choice, narrow
+    while True:
+        choice = _choose(candidates, limits, admissible, config, dependencies.kept)
+        narrow = cut_out(whole.module, shape, choice.cuts, choice.blocks)
+        why = why_lost(whole.module, narrow, shape, choice.cuts, choice.blocks)
+        if not why:
+            return choice, narrow
+        lost = not_followed(whole.module, shape, choice.cuts)
+        if not lost:
+            raise ModelError(
+                f"prune: channels are not followed together: {why}", "leave out [prune], or protect layers"
+            )
+        for root, (group, reason) in lost.items():
+            layers = ", ".join(dict.fromkeys(member.layer for member in group.members))
+            run.say(f"prune: the channels of {layers} stay whole: {reason}")
+            dependencies.kept[root] = reason
+        candidates = candidates.without(lost)
+
+
+def _choose(
+    candidates: Candidates, limits: list[Limit], admissible: Shape, config: Prune, kept: dict[str, str]
+) -> Choice:
+    try:
+        return choose(candidates, limits, admissible, "uniform" if config.ranking == "uniform" else "greedy")
+    except ModelError as error:
+        asked = {root: why for root, why in kept.items() if not why.endswith("is kept")}
+        rigid = "; ".join(f"{root} stays whole: {why}" for root, why in list(asked.items())[:3])
+        raise ModelError(error.message, f"{error.hint}; {rigid}" if rigid else error.hint) from None
 
 
 def _measured(

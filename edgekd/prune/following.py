@@ -1,0 +1,88 @@
+"""Was each cut channel followed to every layer that reads it? Asked of the network itself, before anything is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.models import network
+from edgekd.models.channels import Group, Member, weight_of
+from edgekd.prune.groups import Dependencies
+from edgekd.prune.search import Cut
+
+_TOLERANCE = 1e-3
+
+
+def cut_out(whole: nn.Module, shape: tuple[int, int], cuts: Sequence[Cut], blocks: Sequence[str]) -> nn.Module:
+    """Return a copy of the module without these channels and blocks."""
+    narrow = copy.deepcopy(whole)
+    frozen = {name for name, parameter in whole.named_parameters() if not parameter.requires_grad}
+    dependencies = Dependencies(narrow, shape)
+    for cut in cuts:
+        dependencies.cut(cut.group, cut.channels)
+    for path in blocks:
+        network.remove(narrow, path)
+    for name, parameter in narrow.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return narrow
+
+
+def why_lost(
+    whole: nn.Module, narrow: nn.Module, shape: tuple[int, int], cuts: Sequence[Cut], blocks: Sequence[str]
+) -> str:
+    """Return why the narrow network does not answer as the whole one whose cut channels nobody reads; or nothing.
+
+    Where every reader of a channel takes it with weight zero, cutting it changes nothing, whatever lies between. A
+    forward that hard-codes a width does not run; an operator that mixes channels, or one that was followed wrongly,
+    gives another answer.
+    """
+    image = torch.randn(2, 3, *shape, generator=torch.Generator().manual_seed(0))
+    try:
+        answer = _run(narrow, image)
+    except Exception as error:
+        # The user's own forward: it may raise anything.
+        return f"the network does not run without them: {str(error).splitlines()[0]}"
+    unread = copy.deepcopy(whole)
+    for cut in cuts:
+        for member in cut.group.members:
+            _ignore(unread.get_submodule(member.layer), member, cut)
+    for path in blocks:
+        network.remove(unread, path)
+    wanted = _run(unread, image)
+    if answer.shape != wanted.shape:
+        return f"the network's output would be {list(answer.shape[1:])} in place of {list(wanted.shape[1:])}"
+    difference = float((answer - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
+    # Random weights may answer with infinities, of which nothing can be told.
+    if wanted.isfinite().all() and not difference <= _TOLERANCE:
+        return "they are mixed with others, or come out at another place than they went in"
+    return ""
+
+
+def not_followed(whole: nn.Module, shape: tuple[int, int], cuts: Sequence[Cut]) -> dict[str, tuple[Group, str]]:
+    """Return each group that alone cannot be cut, and why, by its root."""
+    found = {}
+    for cut in cuts:
+        why = why_lost(whole, cut_out(whole, shape, [cut], ()), shape, [cut], ())
+        if why:
+            found[cut.group.root] = (cut.group, why)
+    return found
+
+
+@torch.inference_mode()
+def _run(module: nn.Module, image: Tensor) -> Tensor:
+    answer: Tensor = module.eval()(image)
+    return answer
+
+
+@torch.no_grad()
+def _ignore(layer: nn.Module, member: Member, cut: Cut) -> None:
+    """Let a layer read these channels with weight zero."""
+    weight = weight_of(layer)
+    if weight is None or member.side != "in" or weight.shape[1] != member.channels:
+        return
+    parts = len(member.indices) // cut.group.width
+    indices = [member.indices[channel * parts + part] for channel in cut.channels for part in range(parts)]
+    weight[:, indices] = 0
