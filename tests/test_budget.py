@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekd.budget import Reached, costliest, judge
+from edgekd.budget import Reached, costliest, judge, judge_kept
 from edgekd.recipe import Budget
 
 REACHED = Reached(accuracy=0.90, teacher_accuracy=0.95, latency_ms=2.0, size_kb=100.0)
@@ -72,3 +72,9 @@ def test_the_costliest_stage_is_named_with_its_points() -> None:
 @pytest.mark.parametrize("accuracies", [[], [("teacher", 0.9)], [("teacher", 0.9), ("distill", 0.91)]])
 def test_where_no_stage_lost_accuracy_none_is_blamed(accuracies: list[tuple[str, float]]) -> None:
     assert costliest(accuracies) == "no stage lost accuracy"
+
+
+@pytest.mark.parametrize(("got", "state"), [(0.5, "met"), (0.524, "met"), (0.526, "missed"), (None, "unjudged")])
+def test_a_part_of_a_measured_time_is_met_within_5_percent(got: float | None, state: str) -> None:
+    verdict = judge_kept("prune.keep_latency", 0.5, got)
+    assert (verdict.asked, verdict.got, verdict.state) == (0.5, got, state)

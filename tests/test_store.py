@@ -424,3 +424,25 @@ def test_a_repeated_stage_runs_once_more_and_equal_bytes_keep_the_later_ones(tmp
         store.repeat("first", "it may differ")
         store.run(second, source=store.run(first).path)
     assert runs == ["first", "second", "first"]
+
+
+def test_what_was_measured_is_a_file_that_is_measured_once(bench: Bench) -> None:
+    calls: list[str] = []
+
+    def measure() -> str:
+        calls.append("measured")
+        return f'{{"times": {len(calls)}}}'
+
+    first = bench.store().measured("latencies", {"shape": [1, 2]}, measure)
+    again = bench.store().measured("latencies", {"shape": [1, 2]}, measure)
+    other = bench.store().measured("latencies", {"shape": [1, 3]}, measure)
+    assert first == again != other
+    assert json.loads(first.read_text()) == {"times": 1}
+    assert json.loads(other.read_text()) == {"times": 2}
+
+
+def test_a_plan_ends_where_a_measurement_is_not_there_yet(bench: Bench) -> None:
+    store = bench.store(plan=True)
+    with pytest.raises(PlanEndsError):
+        store.measured("latencies", {}, lambda: "{}")
+    assert store.missed == ["latencies"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -216,3 +217,35 @@ def test_overlapping_weights_are_saved(tmp_path: Path) -> None:
     module[1].weight = nn.Parameter(module[0].weight[1:3])
     network.save(network.Network(module, PLAN), tmp_path / "net")
     assert torch.equal(load_file(tmp_path / "net" / network.WEIGHTS)["1.weight"], module[1].weight)
+
+
+def test_removed_blocks_of_the_plan_pass_their_input_on(folder: Path) -> None:
+    spec = "edgekd.models:resnet20"
+    plan = Plan(model=spec, removed=("layer1.1", "layer3.2"))
+    code = ref.resolve(spec, folder)
+    before = network.build(plan, code)
+    assert isinstance(before.module.get_submodule("layer3.2"), nn.Identity)
+    network.save(before, folder / "cut")
+    after = network.load(folder / "cut", code)
+    assert after.plan.removed == plan.removed
+    assert not any(name.startswith(("layer1.1.", "layer3.2.")) for name in load_file(folder / "cut" / network.WEIGHTS))
+    image = torch.ones(1, 3, 32, 32)
+    assert torch.equal(before.module.eval()(image), after.module.eval()(image))
+
+
+def test_a_removed_block_that_the_code_does_not_have_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match='plan: no layer "layer9"'):
+        made(folder, PLAN.model_copy(update={"removed": ("layer9",)}))
+
+
+def test_a_plan_without_channels_is_refused() -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        Width(inputs=0, outputs=4)
+
+
+def test_modules_that_ask_for_their_version_load(folder: Path) -> None:
+    """MNASNet raises on weights without one, and safetensors keeps none."""
+    spec = "torchvision.models:mnasnet0_5"
+    code = ref.resolve(spec, folder)
+    network.save(network.build(Plan(model=spec), code), folder / "mnas")
+    assert network.load(folder / "mnas", code).plan.model == spec

@@ -1,0 +1,170 @@
+"""Pruning to a latency, sparse weights and sparsity before a cut, on the toy recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import edgekd
+from edgekd import cutting
+from edgekd import recipe as recipes
+from edgekd.bench.layers import Conditions
+from edgekd.bench.measure import Measured, measure
+from edgekd.errors import EdgekdError, RecipeError
+from edgekd.latency import Grid, Layer, Table, widths_of
+from edgekd.recipe import Bench
+from edgekd.run import Run
+from edgekd.runtime import Settings
+
+SHORT = [
+    "teacher.train.epochs=1", "distill.epochs=1", "compute.threads=1", "bench.rounds=5", "bench.warmup=1",
+    "teacher.min_teacher=0.0",
+]  # fmt: skip
+ONCE = "recovery = { epochs = 1, batch = 64, augment = { crop = 1, flip = false } }"
+Builder = Callable[..., tuple[edgekd.Build, list[str]]]
+
+
+@pytest.fixture
+def folder(copy_toy: Callable[[], Path]) -> Path:
+    return copy_toy()
+
+
+@pytest.fixture
+def build(folder: Path) -> Builder:
+    def run(prune: str, *overrides: str, lines: list[str] | None = None) -> tuple[edgekd.Build, list[str]]:
+        lines = [] if lines is None else lines
+        recipe = recipes.load(folder, [*SHORT, f"prune={{ {prune}, {ONCE} }}", *overrides])
+        return edgekd.build(recipe, targets=["arm64"], out=folder / "dist", run=Run(say=lines.append)), lines
+
+    return run
+
+
+def by_size(models: Mapping[str, Path], settings: Settings, config: Bench) -> Measured:
+    """A machine that takes as long as the file is large, and half of the whole file's time for nothing."""
+    run = measure(models, settings, Bench(rounds=5, warmup=1))
+    sizes = {name: file.stat().st_size for name, file in models.items()}
+    whole = sizes["unpruned"]
+    faster = {name: whole / (0.5 * whole + 0.5 * size) for name, size in sizes.items()}
+    return run.model_copy(
+        update={"faster": {name: run.faster[name].model_copy(update={"value": faster[name]}) for name in models}}
+    )
+
+
+def by_work(layers: Mapping[str, Layer], conditions: Conditions) -> Table:
+    """A machine whose layers take as long as they have work."""
+    grids = []
+    for layer in layers.values():
+        inputs, outputs = (widths_of(channels, conditions.block, 99) for channels in (layer.inputs, layer.outputs))
+        work = layer.kernel[0] * layer.kernel[1] * layer.leaving[0] * layer.leaving[1] / 1000
+        times = tuple(tuple(width * other * work for other in outputs) for width in inputs)
+        grids.append(Grid(layer=layer, inputs=inputs, outputs=outputs, microseconds=times))
+    paths = {path: number for number, path in enumerate(layers)}
+    return Table(machine="", onnxruntime="", precision="int8", grids=tuple(grids), layers=paths)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is always the same: a toy net takes microseconds, which nobody can halve in a test."""
+    monkeypatch.setattr(cutting, "measure", by_size)
+    monkeypatch.setattr(cutting.layers, "measure", by_work)
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_the_table_says_is_corrected_by_what_is_measured(build: Builder) -> None:
+    built, lines = build("keep_latency = 0.8, block = 2")
+    report = built.bundles[0].report
+    rounds = report.pruning["latency"]["rounds"]
+    assert 2 <= len(rounds) <= 4
+    assert rounds[1]["keep"] < rounds[0]["keep"]
+    assert report.pruning["latency"]["measured"] == min(
+        (each["measured"] for each in rounds), key=lambda measured: abs(measured / 0.8 - 1)
+    )
+    assert report.pruning["latency"]["measured"] == pytest.approx(0.8, rel=0.05)
+    assert sum("of the latency predicted" in line for line in lines) == len(rounds)
+    assert [verdict.state for verdict in report.unjudged] == ["unjudged"]
+    assert any("are of this host: this machine is" in note for note in report.notes)
+
+
+def test_the_table_and_the_measurements_are_kept(
+    build: Builder, folder: Path, machine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("keep_latency = 0.85, block = 2")
+    tables = list((folder / ".edgekd").glob("latencies-*.json"))
+    assert len(tables) == 1
+    assert {"machine", "onnxruntime", "precision", "grids", "layers"} == set(json.loads(tables[0].read_text()))
+
+    def never(*_: object) -> Measured:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(cutting, "measure", never)
+    monkeypatch.setattr(cutting.layers, "measure", never)
+    _, lines = build("keep_latency = 0.85, block = 2")
+    assert "prune: unchanged, from the store" in lines
+
+
+def test_a_latency_that_nothing_reaches_is_refused_before_any_training(build: Builder) -> None:
+    lines: list[str] = []
+    with pytest.raises(EdgekdError, match=r"prune\.keep_latency = 0\.01: at least about 0\.\d{3} stays") as raised:
+        build("keep_latency = 0.01", lines=lines)
+    assert "raise prune.keep_latency" in raised.value.hint
+    assert not any(line.startswith(("teacher runs", "distill runs")) for line in lines)
+
+
+@pytest.mark.usefixtures("machine")
+def test_two_steps_to_a_latency_end_at_the_latency(build: Builder) -> None:
+    built, lines = build("keep_latency = 0.75, block = 2, steps = 2")
+    assert built.bundles[0].report.pruning["latency"]["measured"] == pytest.approx(0.75, rel=0.05)
+    assert any(" 0.866 asked" in line for line in lines)
+    assert sum(line.startswith("recover runs") for line in lines) == 2
+
+
+def test_sparse_weights_stay_zero_through_recovery_and_the_report_says_what_they_bring(
+    build: Builder, folder: Path
+) -> None:
+    built, _ = build('kind = "sparse", keep_weights = 0.3')
+    (recovered,) = (folder / ".edgekd").glob("recover-*/network/weights.safetensors")
+    weights = {name: value for name, value in load_file(recovered).items() if value.ndim > 1}
+    left = sum(int(torch.count_nonzero(value)) for value in weights.values())
+    assert left == round(0.3 * sum(value.numel() for value in weights.values()))
+    report = built.bundles[0].report
+    assert report.pruning["weights_kept"] == left
+    assert any(note.startswith("sparse: 30.0 % of the weights") and "no faster" in note for note in report.notes)
+
+
+def test_n_of_m_in_a_build(build: Builder, folder: Path) -> None:
+    build('kind = "sparse", pattern = "2:4"')
+    (recovered,) = (folder / ".edgekd").glob("recover-*/network/weights.safetensors")
+    weight = load_file(recovered)["body.1.0.weight"]
+    runs = weight.movedim(1, -1).reshape(-1, 4)
+    assert (torch.count_nonzero(runs, dim=1) == 2).all()
+
+
+def test_sparsity_before_the_cut_follows_its_groups(build: Builder, folder: Path) -> None:
+    _, lines = build("keep_macs = 0.8, block = 4", "distill.sparsity=0.05")
+    assert "couple runs: not run before" in lines
+    (groups,) = (folder / ".edgekd").glob("couple-*/groups.json")
+    assert {group["root"] for group in json.loads(groups.read_text())} == {"body.0.0", "body.1.0", "body.2.0"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["prune={ kind = 'sparse', keep_macs = 0.5 }"], r'unknown key "keep_macs" in \[prune\]'),
+        (["prune={ kind = 'sparse', pattern = '5:4' }"], 'pattern = "5:4" keeps nothing, or more than there is'),
+        (["prune={ kind = 'sparse', pattern = '2:4', keep_weights = 0.4 }"], "keep_weights and pattern are both given"),
+        (["prune={ kind = 'layers' }"], 'there is no "layers"'),
+        (["prune.keep_latency=0"], r"prune\.keep_latency = 0"),
+        (["prune.keep_latency=1.5"], r"prune\.keep_latency = 1\.5"),
+        (["prune.block='device'"], r"prune\.block"),
+        (["distill.sparsity=1e-3", "prune={ kind = 'sparse' }"], "sparsity is of the channels"),
+        (["prune.recovery.sparsity=1e-3"], "comes too late"),
+    ],
+)
+def test_what_pruning_cannot_do_is_refused_in_one_line(folder: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipes.load(folder, overrides)
