@@ -142,7 +142,7 @@ class Cutter:
             "machine": hosts.this().name,
             "onnxruntime": ort.__version__,
         }
-        return self.store.measured("latencies", asked, lambda: self._measured(shapes, conditions))
+        return self.store.measured("prune-latencies", asked, lambda: self._measured(shapes, conditions))
 
     def _measured(self, shapes: dict[str, Layer], conditions: Conditions) -> str:
         distinct = len(set(shapes.values()))
@@ -185,4 +185,4 @@ class Cutter:
             "machine": hosts.this().name,
             "onnxruntime": ort.__version__,
         }
-        return float(self.store.choose("latency", asked, measured))
+        return float(self.store.choose("prune-latency", asked, measured))

@@ -3,7 +3,7 @@
 .edgekd/<stage>-<key>/         the artifact and record.json (inputs and metrics)
 .edgekd/<stage>-<key>.part/    a stage at work, or killed; a training stage goes on from the checkpoint in it
 .edgekd/hashes.json            hashes of files by path, size, time and inode, as git keeps them
-.edgekd/latencies-<key>.json   how long each layer of a network takes at each width on this machine
+.edgekd/<name>-<key>.json      what was measured and is data, such as how long each layer takes at each width
 .edgekd/choices.json           what a measurement chose, once (design: "a measurement may choose, but once")
 """
 
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel
 
 from edgekd.hashes import HashCache
+from edgekd.reasons import differences
 from edgekd.ref import Ref
 from edgekd.run import Run
 
@@ -128,7 +129,7 @@ class Store:
         key = f"{question}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}"
         # The file is replaced whole: reading it needs no lock.
         choices = _read(file)
-        forced = question.removesuffix("-epochs") in self._fresh and key not in self._done
+        forced = self._is_asked_anew(question, key)
         if key in choices and not forced:
             return choices[key]
         if self._plan:
@@ -147,12 +148,13 @@ class Store:
         Under --plan a measurement that is not there yet ends the plan.
         """
         file = self.folder / f"{name}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}.json"
-        if not file.exists():
+        if not file.exists() or self._is_asked_anew(name, file.name):
             if self._plan:
                 self._run.say(f"{name}: would be measured")
                 self.missed.append(name)
                 raise PlanEndsError
             _write(file, measure())
+            self._done.add(file.name)
         return file
 
     def say(self, line: str) -> None:
@@ -168,6 +170,10 @@ class Store:
         if self._plan and not artifact.path.exists():
             raise PlanEndsError
         return artifact.metrics
+
+    def _is_asked_anew(self, question: str, key: str) -> bool:
+        """Whether --from names the stage that a measurement is of, by the first word of its question."""
+        return question.partition("-")[0] in self._fresh and key not in self._done
 
     def _found(self, stage: Stage[P], folder: Path, quiet: bool = False) -> Artifact:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
@@ -242,9 +248,9 @@ class Store:
         best: list[str] | None = None
         for record in self.folder.glob(f"{name}-{_KEY}/record.json"):
             old = json.loads(record.read_text(encoding="utf-8"))
-            differences = _differences(old, identity)
-            if best is None or len(differences) < len(best):
-                best = differences
+            found = differences(old, identity)
+            if best is None or len(found) < len(best):
+                best = found
         if best is None:
             killed = any(self.folder.glob(f"{name}-{_KEY}.part"))
             return "not finished before" if killed else "not run before"
@@ -286,35 +292,3 @@ def _write(file: Path, text: str) -> None:
     beside = file.with_name(file.name + ".new")
     beside.write_text(text, encoding="utf-8")
     beside.replace(file)
-
-
-def _differences(old: Metrics, new: Metrics) -> list[str]:
-    """Return `key old -> new` for each leaf that differs, files as `key changed`."""
-    left, right = _leaves(old["arguments"]), _leaves(new["arguments"])
-    lines = []
-    for key in sorted(left.keys() | right.keys()):
-        before, after = left.get(key, "nothing"), right.get(key, "nothing")
-        # As JSON, where 1, 1.0 and true differ as they do in the key.
-        if json.dumps(before) == json.dumps(after):
-            continue
-        if {before, after} == {None, "nothing"}:
-            continue  # a table on the other side, whose keys are named one by one
-        name = key.removesuffix(".sha256").removeprefix("config.")
-        is_content = key.endswith(".sha256") or ".sources." in key
-        lines.append(f"{name} changed" if is_content else f"{name} {before} -> {after}")
-    for tool in sorted(old["tools"].keys() | new["tools"].keys()):
-        before, after = old["tools"].get(tool), new["tools"].get(tool)
-        if before != after:
-            lines.append(f"{tool} {before} -> {after}")
-    if old["version"] != new["version"]:
-        lines.append(f"edgekd's stage {new['stage']} changed")
-    return lines
-
-
-def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, list):
-        value = {str(index): item for index, item in enumerate(value)}
-    if isinstance(value, dict):
-        inner = [_leaves(item, f"{path}.{name}".strip(".")) for name, item in value.items()]
-        return {key: leaf for leaves in inner for key, leaf in leaves.items()}
-    return {path: value}

@@ -94,7 +94,7 @@ def test_the_table_and_the_measurements_are_kept(
     build: Builder, folder: Path, machine: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build("keep_latency = 0.85, block = 2")
-    tables = list((folder / ".edgekd").glob("latencies-*.json"))
+    tables = list((folder / ".edgekd").glob("prune-latencies-*.json"))
     assert len(tables) == 1
     assert {"machine", "onnxruntime", "precision", "grids", "layers"} == set(json.loads(tables[0].read_text()))
 

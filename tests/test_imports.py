@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "budget": {"recipe"},
     "ref": {"errors"},
     "hashes": set(),
-    "store": {"hashes", "ref", "run"},
+    "reasons": set(),
+    "store": {"hashes", "reasons", "ref", "run"},
     # The machine and its runtime.
     "host": {"target"},
     "runtime": {"errors", "host", "target"},

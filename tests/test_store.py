@@ -446,3 +446,10 @@ def test_a_plan_ends_where_a_measurement_is_not_there_yet(bench: Bench) -> None:
     with pytest.raises(PlanEndsError):
         store.measured("latencies", {}, lambda: "{}")
     assert store.missed == ["latencies"]
+
+
+def test_from_a_stage_measures_what_is_of_it_again(bench: Bench) -> None:
+    bench.store().measured("write-times", {}, lambda: "1")
+    store = bench.store(fresh=frozenset({"write"}))
+    assert store.measured("write-times", {}, lambda: "2").read_text() == "2"
+    assert store.measured("write-times", {}, lambda: "3").read_text() == "2"

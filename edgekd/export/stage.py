@@ -30,6 +30,7 @@ from edgekd.workload.dataset import Images
 
 _PARITY_IMAGES = 64
 _SIMPLIFY_SECONDS = 600
+_PROTOBUF_BYTES = 2**31
 
 
 @stage(writes="model.onnx", version=1, tools=("torch", "onnx", "onnxscript"))
@@ -40,6 +41,7 @@ def export(out: Path, run: Run, start: Path, code: Ref, samples: Path, opset: in
     """
     exported = network.load(start, code)
     exported.module.eval()
+    _check_size(exported)
     images = arrays.sample(arrays.load(samples), _PARITY_IMAGES).images
     model = _to_onnx(exported, images, opset)
     clean.strip(model)
@@ -87,6 +89,16 @@ def simplify(out: Path, run: Run, graph: Path, samples: Path) -> Metrics:
         onnx.save(model, out)
     before, after = len(onnx.load(graph).graph.node), len(onnx.load(out).graph.node)
     return {"skipped": reason, "nodes_before": before, "nodes": after, "difference": difference}
+
+
+def _check_size(exported: Network) -> None:
+    """Raise ModelError for weights that one ONNX file cannot hold, before the exporter works on them for minutes."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in exported.module.state_dict().values())
+    if size >= _PROTOBUF_BYTES:
+        raise ModelError(
+            f'"{exported.plan.model}" has {size / 2**30:.2f} GiB of weights, and protobuf holds less than 2 in a file',
+            "edgekd writes one file for one small device: take a smaller network, or cut more",
+        )
 
 
 def _to_onnx(exported: Network, images: Images, opset: int) -> onnx.ModelProto:

@@ -176,3 +176,16 @@ def test_a_file_named_like_a_library_shadows_nothing(
     monkeypatch.chdir(tmp_path)
     metrics = simplify.function(tmp_path / "m.onnx", Run(), folder / "model.onnx", folder / "samples")
     assert metrics["skipped"] == ""
+
+
+def test_weights_that_no_protobuf_holds_are_refused_before_the_exporter_works(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekd.export.stage._PROTOBUF_BYTES", 1000)
+
+    def never(*_: object) -> None:
+        raise AssertionError("exported all the same")
+
+    monkeypatch.setattr("edgekd.export.stage._to_onnx", never)
+    with pytest.raises(ModelError, match=r'"edgekd\.models:digits_student" has 0\.00 GiB of weights, and protobuf'):
+        export_to(folder, "large.onnx")
