@@ -2,10 +2,11 @@
 
     python benchmarks/prune/zoo.py [--only NAME ...] [--seconds 900]
 
-Random weights. Each network goes through the stages initialise, prune (keep_macs = 0.5) and export in a process of
-its own with a time limit; export compares onnxruntime with torch to 1e-3 (relative) and refuses a difference. Writes
-benchmarks/results/prune-zoo.json: MACs before and after, widest difference, seconds, or the reason in one
-line. Networks that are there already are not run again, but for those named by --only.
+Random weights. Each network goes through the stages initialise, prune (keep_macs = 0.5, ranking "global"; widths in
+blocks of 16, or of 8 where those cannot reach the half) and export in a process of its own with a time limit; export
+compares onnxruntime with torch to 1e-3 (relative) and refuses a difference. Writes benchmarks/results/prune-zoo.json:
+MACs before and what is kept, the widest difference, seconds, or the reason in one line. Networks that are there
+already are not run again, but for those named by --only.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, ModelError
 from edgekd.recipe import Compute, Model, Prune
-from edgekd.ref import resolve
+from edgekd.ref import Ref, resolve
 from edgekd.run import Run
 from edgekd.workload import arrays
 from edgekd.workload.dataset import Split
@@ -34,6 +35,7 @@ from results import FOLDER, write
 NAME = "prune-zoo"
 _HERE = Path(__file__).parent
 _IMAGES = 8
+_BLOCKS = (16, 8)
 _TRANSFORMERS = ("vit", "swin", "maxvit")
 _AUXILIARY = {"googlenet", "inception_v3"}
 
@@ -94,8 +96,6 @@ def cut(name: str, folder: Path) -> dict[str, Any]:
     """Initialise, cut and export one network; return its row."""
     from edgekd.export.stage import export  # noqa: PLC0415 - torch, in the child alone
     from edgekd.models.stage import initialise  # noqa: PLC0415
-    from edgekd.prune.stage import prune  # noqa: PLC0415
-    from edgekd.train.device import resolve as place_of  # noqa: PLC0415
 
     model, args, size, protect = spec_of(name)
     code = resolve(model, _HERE)
@@ -108,11 +108,8 @@ def cut(name: str, folder: Path) -> dict[str, Any]:
             initialise.function(folder / "whole", run, code, None, config, 1000, shape, 0)
         else:
             _save_random(folder / "whole", model, args, code)
-        settings = Prune(keep_macs=0.5, protect=protect)
         start = time.perf_counter()
-        found = prune.function(
-            folder / "narrow", run, folder / "whole", code, folder / "images", None, settings, place_of(Compute())
-        )
+        found, block = _pruned(folder, code, protect)
         seconds = time.perf_counter() - start
         exported = export.function(folder / "model.onnx", run, folder / "narrow", code, folder / "images", 18, 10)
     except EdgekdError as error:
@@ -122,8 +119,27 @@ def cut(name: str, folder: Path) -> dict[str, Any]:
         "macs": found["macs_before"],
         "kept": round(found["macs"] / found["macs_before"], 4),
         "difference": float(f"{exported['difference']:.2g}"),
+        "block": block,
         "prune_seconds": round(seconds, 1),
     }
+
+
+def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+    """Cut in widths of 16, or of 8 where those cannot reach the half; return what the stage says, and the block."""
+    from edgekd.prune.stage import prune  # noqa: PLC0415 - torch, in the child alone
+    from edgekd.train.device import resolve as place_of  # noqa: PLC0415
+
+    for block in _BLOCKS:
+        config = Prune(keep_macs=0.5, block=block, ranking="global", protect=protect)
+        try:
+            found = prune.function(
+                folder / "narrow", Run(), folder / "whole", code, folder / "images", None, config, place_of(Compute())
+            )
+            return dict(found), block
+        except ModelError as error:
+            if "keep at least" not in error.message or block == _BLOCKS[-1]:
+                raise
+    raise AssertionError("there are blocks")
 
 
 def spec_of(name: str) -> tuple[str, dict[str, Any], int, tuple[str, ...]]:
