@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnxruntime as ort
 
@@ -150,12 +151,14 @@ class Cutter:
         return layers.measure(shapes, conditions).model_dump_json(indent=1)
 
     def _conditions(self, settings: Prune) -> Conditions:
-        precision = shipped_precision(self.project.recipe, self.target)
-        if precision == "fp16" and not self._is_here():
-            precision = "float"  # a CPU's half precision says nothing of a GPU's
         activations = self.target.int8.activations if self.target.int8 else "uint8"
         block = settings.block if isinstance(settings.block, int) else self.target.block
-        return Conditions(self._how(), precision, block, activations)
+        return Conditions(self._how(), self._precision(), block, activations)
+
+    def _precision(self) -> Literal["int8", "fp16", "float"]:
+        precision = shipped_precision(self.project.recipe, self.target)
+        # A CPU's half precision says nothing of a GPU's.
+        return "float" if precision == "fp16" and not self._is_here() else precision
 
     def _is_here(self) -> bool:
         return hosts.why_not(self.target.device, hosts.this()) is None
@@ -168,7 +171,7 @@ class Cutter:
         """Return the file that would be shipped of a network, for the target or, out of reach, for this host."""
         candidates = compiled(self.store, self.project, network_, self.data.path / "calibration", self.target)
         names = self.store.metrics(candidates)["candidates"]
-        return candidates.path / (names[0] if self._conditions(Prune()).precision != "float" else FLOAT)
+        return candidates.path / (names[0] if self._precision() != "float" else FLOAT)
 
     def _ratio(self, unpruned: Path, pruned: Path) -> float:
         """Return what part of the unpruned network's latency the pruned one takes, in one interleaved run."""

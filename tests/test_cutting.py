@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,15 @@ def folder(copy_toy: Callable[[], Path]) -> Path:
 
 @pytest.fixture
 def build(folder: Path) -> Builder:
-    def run(prune: str, *overrides: str, lines: list[str] | None = None) -> tuple[edgekd.Build, list[str]]:
-        lines = [] if lines is None else lines
-        recipe = recipes.load(folder, [*SHORT, f"prune={{ {prune}, {ONCE} }}", *overrides])
-        return edgekd.build(recipe, targets=["arm64"], out=folder / "dist", run=Run(say=lines.append)), lines
+    return lambda *given, lines=None: built_in(folder, *given, lines=lines)
 
-    return run
+
+def built_in(
+    folder: Path, prune: str, *overrides: str, lines: list[str] | None = None
+) -> tuple[edgekd.Build, list[str]]:
+    lines = [] if lines is None else lines
+    recipe = recipes.load(folder, [*SHORT, f"prune={{ {prune}, {ONCE} }}", *overrides])
+    return edgekd.build(recipe, targets=["arm64"], out=folder / "dist", run=Run(say=lines.append)), lines
 
 
 def by_size(models: Mapping[str, Path], settings: Settings, config: Bench) -> Measured:
@@ -67,16 +71,24 @@ def by_work(layers: Mapping[str, Layer], conditions: Conditions) -> Table:
     return Table(machine="", onnxruntime="", precision="int8", grids=tuple(grids), layers=paths)
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def machine() -> Iterator[None]:
     """A machine that is always the same: a toy net takes microseconds, which nobody can halve in a test."""
-    monkeypatch.setattr(cutting, "measure", by_size)
-    monkeypatch.setattr(cutting.layers, "measure", by_work)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cutting, "measure", by_size)
+        patch.setattr(cutting.layers, "measure", by_work)
+        yield
 
 
-@pytest.mark.usefixtures("machine")
-def test_what_the_table_says_is_corrected_by_what_is_measured(build: Builder) -> None:
-    built, lines = build("keep_latency = 0.8, block = 2")
+@pytest.fixture(scope="module")
+def to_latency(copy_toy: Callable[[], Path]) -> tuple[Path, edgekd.Build, list[str]]:
+    folder = copy_toy()
+    with machine():
+        return (folder, *built_in(folder, "keep_latency = 0.8, block = 2"))
+
+
+def test_what_the_table_says_is_corrected_by_what_is_measured(to_latency: tuple[Path, edgekd.Build, list[str]]) -> None:
+    _, built, lines = to_latency
     report = built.bundles[0].report
     rounds = report.pruning["latency"]["rounds"]
     assert 2 <= len(rounds) <= 4
@@ -86,14 +98,14 @@ def test_what_the_table_says_is_corrected_by_what_is_measured(build: Builder) ->
     )
     assert report.pruning["latency"]["measured"] == pytest.approx(0.8, rel=0.05)
     assert sum("of the latency predicted" in line for line in lines) == len(rounds)
-    assert [verdict.state for verdict in report.unjudged] == ["unjudged"]
+    assert [verdict.budget for verdict in report.unjudged] == ["prune.keep_latency"]
     assert any("are of this host: this machine is" in note for note in report.notes)
 
 
 def test_the_table_and_the_measurements_are_kept(
-    build: Builder, folder: Path, machine: None, monkeypatch: pytest.MonkeyPatch
+    to_latency: tuple[Path, edgekd.Build, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build("keep_latency = 0.85, block = 2")
+    folder = to_latency[0]
     tables = list((folder / ".edgekd").glob("prune-latencies-*.json"))
     assert len(tables) == 1
     assert {"machine", "onnxruntime", "precision", "grids", "layers"} == set(json.loads(tables[0].read_text()))
@@ -103,7 +115,7 @@ def test_the_table_and_the_measurements_are_kept(
 
     monkeypatch.setattr(cutting, "measure", never)
     monkeypatch.setattr(cutting.layers, "measure", never)
-    _, lines = build("keep_latency = 0.85, block = 2")
+    _, lines = built_in(folder, "keep_latency = 0.8, block = 2")
     assert "prune: unchanged, from the store" in lines
 
 
@@ -115,9 +127,10 @@ def test_a_latency_that_nothing_reaches_is_refused_before_any_training(build: Bu
     assert not any(line.startswith(("teacher runs", "distill runs")) for line in lines)
 
 
-@pytest.mark.usefixtures("machine")
+@pytest.mark.slow
 def test_two_steps_to_a_latency_end_at_the_latency(build: Builder) -> None:
-    built, lines = build("keep_latency = 0.75, block = 2, steps = 2")
+    with machine():
+        built, lines = build("keep_latency = 0.75, block = 2, steps = 2")
     assert built.bundles[0].report.pruning["latency"]["measured"] == pytest.approx(0.75, rel=0.05)
     assert any(" 0.866 asked" in line for line in lines)
     assert sum(line.startswith("recover runs") for line in lines) == 2
@@ -136,6 +149,7 @@ def test_sparse_weights_stay_zero_through_recovery_and_the_report_says_what_they
     assert any(note.startswith("sparse: 30.0 % of the weights") and "no faster" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_n_of_m_in_a_build(build: Builder, folder: Path) -> None:
     build('kind = "sparse", pattern = "2:4"')
     (recovered,) = (folder / ".edgekd").glob("recover-*/network/weights.safetensors")
@@ -144,6 +158,7 @@ def test_n_of_m_in_a_build(build: Builder, folder: Path) -> None:
     assert (torch.count_nonzero(runs, dim=1) == 2).all()
 
 
+@pytest.mark.slow
 def test_sparsity_before_the_cut_follows_its_groups(build: Builder, folder: Path) -> None:
     _, lines = build("keep_macs = 0.8, block = 4", "distill.sparsity=0.05")
     assert "couple runs: not run before" in lines

@@ -173,7 +173,8 @@ def _measured(
     work = sum(macs.per_layer(whole.module, shape).values())
     count = Sensitivity.images_for(work, len(groups), len(paths), config.images)
     batches = [images for images, _ in _batches(whole, split, config.model_copy(update={"images": count}))]
-    measured = Sensitivity(copy.deepcopy(whole.module), batches, place.precision == "bf16-mixed")
+    half = place.device == "cpu" and place.precision == "bf16-mixed"
+    measured = Sensitivity(copy.deepcopy(whole.module), batches, half)
     admissible = Shape(_block_of(config), config.floor)
     damages = [measured.of_group(group, order, admissible) for group, order in zip(groups, orders, strict=True)]
     blocks_ = [Block(path, blocks.layers_in(path, whole.module), measured.of_block(path)) for path in paths]
@@ -188,8 +189,11 @@ def _blocks(module: nn.Module, shape: tuple[int, int], config: Prune) -> list[st
 
 
 def _last(module: nn.Module, shape: tuple[int, int]) -> str:
-    """Return the layer that gives the logits."""
-    return list(macs.per_layer(module, shape))[-1]
+    """Return the layer that gives the logits. Raises ModelError for a network without layers that can be cut."""
+    layers = list(macs.per_layer(module, shape))
+    if not layers:
+        raise ModelError("prune: the network runs no convolution and no linear layer", "leave out [prune]")
+    return layers[-1]
 
 
 def _block_of(config: Prune) -> int:
