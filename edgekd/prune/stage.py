@@ -49,7 +49,7 @@ def prune(
     shape = (int(images.shape[2]), int(images.shape[3]))
     times = None if table is None else Table.model_validate_json(table.read_bytes())
     before = _limits(whole.module, shape, config, times)
-    choice, cut = _cut(whole, before, shape, split, config, place, run)
+    choice, cut, kept = _cut(whole, before, shape, split, config, place, run)
     narrow = network.build(_plan(whole, choice, cut), code)
     network.fill(narrow.module, cut.state_dict(), "pruned")
     batchnorm.estimate(narrow, images)
@@ -64,6 +64,7 @@ def prune(
         "parameters_before": int(costs["keep_params"][0]),
         "groups": {each.group.root: [each.group.width, each.group.width - len(each.channels)] for each in choice.cuts},
         "blocks": list(choice.blocks),
+        "stay_whole": kept,
         "predicted": {key: now / was for key, (was, now) in costs.items()},
     }
 
@@ -118,8 +119,8 @@ def _check(before: list[Limit], after: list[Limit]) -> None:
 
 def _cut(
     whole: Network, limits: list[Limit], shape: tuple[int, int], split: Split, config: Prune, place: Place, run: Run
-) -> tuple[Choice, nn.Module]:
-    """Return what is cut, and a copy of the module without it; channels that cannot be followed stay whole."""
+) -> tuple[Choice, nn.Module, dict[str, str]]:
+    """Return what is cut, a copy of the module without it, and which channels stay whole for what reason."""
     dependencies = Dependencies(copy.deepcopy(whole.module), shape)
     groups = dependencies.groups(_last(whole.module, shape), config.protect)
     scores = [score.numpy() for score in _importances(groups, whole, split, config)]
@@ -135,7 +136,7 @@ def _cut(
         narrow = cut_out(whole.module, shape, choice.cuts, choice.blocks)
         why = why_lost(whole.module, narrow, shape, choice.cuts, choice.blocks)
         if not why:
-            return choice, narrow
+            return choice, narrow, dependencies.kept
         lost = not_followed(whole.module, shape, choice.cuts)
         if not lost:
             raise ModelError(

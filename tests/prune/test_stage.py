@@ -208,3 +208,61 @@ def test_a_budget_of_parameters_holds(folder: Path) -> None:
     assert metrics["parameters"] <= 0.4 * metrics["parameters_before"]
     weights = network.load(folder / "narrow", code_of("nets:vgg", folder)).module.parameters()
     assert sum(each.numel() for each in weights) == metrics["parameters"]
+
+
+ODD = """
+import torch
+from torch import nn
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.mixed = nn.Conv2d(16, 16, 3, padding=1)
+        self.body = nn.Conv2d(16, 32, 3, padding=1)
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.mixed(x * torch.sigmoid(x.mean(1, keepdim=True))).relu()
+        return self.head(self.body(x).relu().mean((2, 3)))
+
+class Still(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+"""
+
+
+def test_channels_that_an_operator_mixes_stay_whole_and_are_named(folder: Path) -> None:
+    (folder / "odd.py").write_text(ODD)
+    lines: list[str] = []
+    torch.manual_seed(0)
+    network.save(network.build(Plan(model="odd:Odd"), code_of("odd:Odd", folder)), folder / "whole")
+    metrics = prune.function(
+        folder / "narrow", Run(say=lines.append), folder / "whole", code_of("odd:Odd", folder), folder / "train",
+        None, Prune(keep_macs=0.6, block=4), PLACE,
+    )  # fmt: skip
+    assert "stem" not in metrics["groups"]
+    assert metrics["stay_whole"]["stem"].startswith("they are mixed with others")
+    assert any(line.startswith("prune: the channels of stem, mixed stay whole: they are mixed") for line in lines)
+    assert metrics["macs"] <= 0.6 * metrics["macs_before"]
+
+
+def test_where_too_much_stays_whole_the_error_says_what_and_why(folder: Path) -> None:
+    (folder / "odd.py").write_text(ODD)
+    network.save(network.build(Plan(model="odd:Odd"), code_of("odd:Odd", folder)), folder / "whole")
+    with pytest.raises(ModelError, match="keep at least") as raised:
+        prune.function(
+            folder / "narrow", Run(), folder / "whole", code_of("odd:Odd", folder), folder / "train",
+            None, Prune(keep_macs=0.05, block=16), PLACE,
+        )  # fmt: skip
+    assert "raise prune.keep_macs" in raised.value.hint
+
+
+def test_a_network_without_layers_is_refused(folder: Path) -> None:
+    (folder / "odd.py").write_text(ODD)
+    code = code_of("odd:Still", folder)
+    (folder / "whole").mkdir()
+    network.save(network.build(Plan(model="odd:Still"), code), folder / "whole")
+    with pytest.raises(ModelError, match="runs no convolution and no linear layer"):
+        prune.function(folder / "narrow", Run(), folder / "whole", code, folder / "train", None, Prune(), PLACE)
