@@ -22,10 +22,9 @@ from edgekd.project import Project
 from edgekd.prune.shapes import layers_of
 from edgekd.prune.sparse import sparsify
 from edgekd.prune.stage import prune, smallest
-from edgekd.quantize.stage import FLOAT
-from edgekd.recipe import Distill, Prune, Sparse
+from edgekd.recipe import Distill, FeatureLoss, Prune, Sparse
 from edgekd.runtime import Settings, settings_of
-from edgekd.store import Artifact, Store
+from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
 from edgekd.train.device import Place
 
@@ -60,11 +59,11 @@ class Cutter:
         for number in range(config.steps):
             current = recovered(cuts[-1]) if cuts else whole
             if config.keep_latency is None:
-                cuts.append(self._pruned(current, None, settings))
+                cuts.append(self._pruned(current, None, settings, _watched(config.recovery)))
                 continue
             reached = found.measured if found else 1.0
             asked = config.keep_latency ** ((number + 1) / config.steps)
-            cut, found = self._to_latency(whole, current, reached, asked, settings)
+            cut, found = self._to_latency(whole, current, reached, asked, settings, _watched(config.recovery))
             cuts.append(cut)
         return cuts, found
 
@@ -72,10 +71,13 @@ class Cutter:
         """Raise ModelError, before anything trains, for a latency that no cut reaches by the table."""
         if config.keep_latency is None or self.project.rehearsal:
             return
-        self.store.metrics(whole)
-        table, here = self._table(whole, self._settings(config)), self.project.recipe.data.shape
+        settings, here = self._settings(config), self.project.recipe.data.shape
+        try:
+            table = self._table(whole, settings)
+        except PlanEndsError:
+            return  # it is only planned: nothing is measured yet
         read = Table.model_validate_json(table.read_bytes())
-        least = smallest(whole.path, self.project.student, here, read, self._settings(config))
+        least = smallest(whole.path, self.project.student, here, read, _watched(config.recovery), settings)
         if least > config.keep_latency:
             raise ModelError(
                 f"prune.keep_latency = {config.keep_latency:g}: at least about {least:.3f} stays, however much is cut",
@@ -88,32 +90,38 @@ class Cutter:
         block = self.target.block if config.block == "target" else config.block
         return config.model_copy(update={**part, "block": block, "steps": 1, "between": 1, "recovery": Distill()})
 
-    def _pruned(self, current: Artifact, table: Path | None, settings: Prune) -> Artifact:
+    def _pruned(self, current: Artifact, table: Path | None, settings: Prune, watched: tuple[str, ...]) -> Artifact:
         return self.store.run(
             prune, start=current.path, code=self.project.student, train=self.data.path / "train", table=table,
-            config=settings, place=self.place,
+            watched=watched, config=settings, place=self.place,
         )  # fmt: skip
 
     def _to_latency(
-        self, whole: Artifact, current: Artifact, reached: float, asked: float, settings: Prune
+        self,
+        whole: Artifact,
+        current: Artifact,
+        reached: float,
+        asked: float,
+        settings: Prune,
+        watched: tuple[str, ...],
     ) -> tuple[Artifact, LatencyCut]:
         """Cut by the table, measure the file that would be shipped, correct the table's word, at most four times.
 
         `reached` is the part of the whole network's latency that the current one takes, `asked` the part to reach.
         """
         table = self._table(whole, settings)
-        unpruned = self._shipped(whole)
+        unpruned = self._compiled(whole)
         keep = min(1.0, asked / reached)
         rounds: list[tuple[Artifact, Round]] = []
         for _ in range(_ROUNDS):
             try:
-                cut = self._pruned(current, table, settings.model_copy(update={"keep_latency": keep}))
+                cut = self._pruned(current, table, settings.model_copy(update={"keep_latency": keep}), watched)
             except ModelError:
                 if not rounds:
                     raise
                 break  # measured is more than the table says, and the table's word cannot go lower
             predicted = float(self.store.metrics(cut)["predicted"]["keep_latency"])
-            ratio = self._ratio(unpruned, self._shipped(cut))
+            ratio = self._ratio(unpruned / self._file(), self._compiled(cut) / self._file())
             rounds.append((cut, Round(keep, predicted * reached, ratio)))
             self.store.say(
                 f"prune: round {len(rounds)} of at most {_ROUNDS}: {predicted * reached:.3f} of the latency predicted, "
@@ -127,10 +135,12 @@ class Cutter:
             keep = following
         best, last = min(rounds, key=lambda each: abs(each[1].measured / asked - 1))
         why_not = hosts.why_not(self.target.device, hosts.this())
-        return best, LatencyCut(asked, last.measured, tuple(found for _, found in rounds), unpruned, why_not)
+        found = tuple(each for _, each in rounds)
+        return best, LatencyCut(self.target.name, asked, last.measured, found, unpruned, why_not)
 
     def _table(self, whole: Artifact, settings: Prune) -> Path:
         """Return the file of the layers' latencies, measured once for this network's shapes on this machine."""
+        self.store.metrics(whole)  # ends a plan where the network is not made yet
         module = network.load(whole.path, self.project.student).module
         shapes = layers_of(module, self.project.recipe.data.shape)
         conditions = self._conditions(settings)
@@ -142,6 +152,7 @@ class Cutter:
             "block": conditions.block,
             "machine": hosts.this().name,
             "onnxruntime": ort.__version__,
+            "version": layers.VERSION,
         }
         return self.store.measured("prune-latencies", asked, lambda: self._measured(shapes, conditions))
 
@@ -167,11 +178,14 @@ class Cutter:
         runtime = self.target.runtime
         return settings_of(runtime) if self._is_here() else Settings(threads=runtime.threads)
 
-    def _shipped(self, network_: Artifact) -> Path:
-        """Return the file that would be shipped of a network, for the target or, out of reach, for this host."""
-        candidates = compiled(self.store, self.project, network_, self.data.path / "calibration", self.target)
-        names = self.store.metrics(candidates)["candidates"]
-        return candidates.path / (names[0] if self._precision() != "float" else FLOAT)
+    def _compiled(self, network_: Artifact) -> Path:
+        """Return the folder of the files that would be shipped of a network, for the target."""
+        found = compiled(self.store, self.project, network_, self.data.path / "calibration", self.target)
+        self.store.metrics(found)
+        return found.path
+
+    def _file(self) -> str:
+        return f"{self._precision()}.onnx"
 
     def _ratio(self, unpruned: Path, pruned: Path) -> float:
         """Return what part of the unpruned network's latency the pruned one takes, in one interleaved run."""
@@ -189,3 +203,8 @@ class Cutter:
             "onnxruntime": ort.__version__,
         }
         return float(self.store.choose("prune-latency", asked, measured))
+
+
+def _watched(recovery: Distill) -> tuple[str, ...]:
+    """Return the student's layers that recovery will look at."""
+    return tuple(dict.fromkeys(term.student for term in recovery.terms if isinstance(term, FeatureLoss)))

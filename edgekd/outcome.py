@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import zlib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from edgekd import operators
 from edgekd.bench import measure as bench
 from edgekd.budget import Reached, costliest, judge, judge_kept
 from edgekd.evaluate.stage import agree
-from edgekd.products import Graphs, Networks
+from edgekd.products import Graphs, LatencyCut, Networks
 from edgekd.project import Project
 from edgekd.quantize.stage import FLOAT
 from edgekd.recipe import Sparse
@@ -57,8 +58,8 @@ def report_on(judged: Judged) -> Report:
     recipe = judged.project.recipe
     verdicts = judge(recipe.budget.over(judged.target.budget), reached)
     kept = _latency_kept(judged, latency)
-    if judged.networks.latency is not None:
-        verdicts = (*verdicts, judge_kept("prune.keep_latency", judged.networks.latency.asked, kept))
+    if (cut := _cut_for(judged)) is not None:
+        verdicts = (*verdicts, judge_kept("prune.keep_latency", cut.asked, kept))
     model, final = list(judged.evaluated.values())[-1]
     parent = judged.evaluated["simplified"][1]
     ran = operators.that_run(model, exact_here(judged.target, here, 1))
@@ -98,8 +99,8 @@ def _measure(judged: Judged, on_target: bool) -> Measured:
     runtime = judged.target.runtime
     settings = settings_of(runtime) if on_target else Settings(threads=runtime.threads)
     models = {"teacher": judged.graphs.teacher.path, "float": judged.graphs.candidates.path / FLOAT}
-    if judged.networks.latency is not None:
-        models["unpruned"] = judged.networks.latency.unpruned
+    if (cut := _cut_for(judged)) is not None:
+        models["unpruned"] = cut.unpruned / judged.shipped.file
     if judged.shipped.precision != "float":
         models[judged.shipped.precision] = judged.graphs.candidates.path / judged.shipped.file
     run = bench.measure(models, settings, judged.project.recipe.bench)
@@ -120,9 +121,15 @@ def _training(judged: Judged) -> dict[str, Any]:
     return found
 
 
+def _cut_for(judged: Judged) -> LatencyCut | None:
+    """Return the cut to a latency, where this is the target whose latency it is."""
+    latency = judged.networks.latency
+    return latency if latency is not None and latency.target == judged.target.name else None
+
+
 def _latency_kept(judged: Judged, run: Measured | None) -> float | None:
     """Return what part of the unpruned network's latency the shipped file takes, on the target."""
-    if judged.networks.latency is None or run is None:
+    if _cut_for(judged) is None or run is None:
         return None
     medians = {row.model: row.p50_ms for row in run.rows}
     return medians[judged.shipped.precision] / medians["unpruned"]
@@ -142,8 +149,11 @@ def _pruning(judged: Judged) -> dict[str, Any]:
         for root, (was, left) in cut.metrics["groups"].items():
             groups[root] = [groups.get(root, [was])[0], left]
     blocks = [path for cut in cuts for path in cut.metrics["blocks"]]
+    # Each step's are parts of what it was given.
+    predicted = {key: math.prod(cut.metrics["predicted"][key] for cut in cuts) for key in last["predicted"]}
     rounds = {"latency": latency.as_json()} if latency is not None else {}
-    return {"kind": "channels", **last, **before, "groups": groups, "blocks": blocks, **rounds}
+    found = {"kind": "channels", **last, **before, "predicted": predicted}
+    return {**found, "groups": groups, "blocks": blocks, **rounds}
 
 
 def _seeds(judged: Judged) -> tuple[Spread, ...]:
@@ -192,6 +202,10 @@ def _cut_notes(judged: Judged) -> list[str]:
         )
         if latency.why_this_host is not None:
             notes.append(f"that table and measurement are of this host: {latency.why_this_host}")
+        if latency.target != judged.target.name:
+            notes.append(
+                f"that latency is of {latency.target}, the first target: for {judged.target.name} none was asked"
+            )
     return notes
 
 

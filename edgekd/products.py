@@ -24,11 +24,13 @@ class Round:
 class LatencyCut:
     """A cut to a latency, measured as the file would be shipped."""
 
+    target: str
+    """The name of the target that it was cut for."""
     asked: float
     measured: float
     rounds: tuple[Round, ...]
     unpruned: Path
-    """The unpruned network as it would be shipped."""
+    """The folder of the unpruned network's files, as they would be shipped."""
     why_this_host: str | None
     """Why this host was measured in place of the target; None where it is the target."""
 

@@ -153,8 +153,10 @@ class Store:
                 self._run.say(f"{name}: would be measured")
                 self.missed.append(name)
                 raise PlanEndsError
-            _write(file, measure())
+            text = measure()
             self._done.add(file.name)
+            with self._lock(name):
+                _write(file, text)
         return file
 
     def say(self, line: str) -> None:

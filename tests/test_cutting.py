@@ -119,6 +119,25 @@ def test_the_table_and_the_measurements_are_kept(
     assert "prune: unchanged, from the store" in lines
 
 
+def test_a_training_that_is_not_made_yet_ends_a_plan_without_a_trace(
+    to_latency: tuple[Path, edgekd.Build, list[str]],
+) -> None:
+    folder, lines = to_latency[0], list[str]()
+    overrides = [*SHORT, f"prune={{ keep_latency = 0.8, block = 2, {ONCE} }}", "distill.lr=0.07"]
+    edgekd.pipeline.plan(recipes.load(folder, overrides), ["arm64"], run=Run(say=lines.append))
+    assert "distill would run: lr 0.1 -> 0.07" in lines
+    assert lines[-2].startswith("everything after that runs too")
+
+
+def test_the_latency_is_judged_for_the_first_target_alone(to_latency: tuple[Path, edgekd.Build, list[str]]) -> None:
+    recipe = recipes.load(to_latency[0], [*SHORT, f"prune={{ keep_latency = 0.8, block = 2, {ONCE} }}"])
+    built = edgekd.build(recipe, targets=["arm64", "cpu"], out=to_latency[0] / "two")
+    first, second = (bundle.report for bundle in built.bundles)
+    assert [verdict.budget for verdict in first.unjudged] == ["prune.keep_latency"]
+    assert (second.budgets, second.latency is not None) == ((), True)
+    assert any("none was asked for cpu" in note for note in second.notes)
+
+
 def test_a_latency_that_nothing_reaches_is_refused_before_any_training(build: Builder) -> None:
     lines: list[str] = []
     with pytest.raises(EdgekdError, match=r"prune\.keep_latency = 0\.01: at least about 0\.\d{3} stays") as raised:

@@ -105,10 +105,13 @@ def _row(key: str, keep: float, built: Built, p50: float) -> dict[str, Any]:
     }
 
 
-def _against(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+def _against(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """Return the accuracy of a cut by latency beside that of cuts by work at the same latency, between their points."""
     others = sorted((other for other in rows if other["budget"] == "keep_macs"), key=lambda other: other["p50_ms"])
-    by_work = float(np.interp(row["p50_ms"], [each["p50_ms"] for each in others], [each["top1"] for each in others]))
+    across = [other["p50_ms"] for other in others]
+    if not across[0] <= row["p50_ms"] <= across[-1]:
+        return {"p50_ms": row["p50_ms"], "by_latency": row["top1"], "by_macs": None, "gain": None}
+    by_work = float(np.interp(row["p50_ms"], across, [other["top1"] for other in others]))
     return {"p50_ms": row["p50_ms"], "by_latency": row["top1"], "by_macs": by_work, "gain": row["top1"] - by_work}
 
 

@@ -48,7 +48,7 @@ def main() -> None:
         for ranking in RANKINGS:
             start = time.perf_counter()
             found = prune.function(
-                folder / ranking, Run(), folder / "whole", code, folder / "train", None,
+                folder / ranking, Run(), folder / "whole", code, folder / "train", None, (),
                 Prune(keep_macs=0.5, ranking=ranking), place_of(Compute()),
             )  # fmt: skip
             seconds = round(time.perf_counter() - start, 1)

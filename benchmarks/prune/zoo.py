@@ -133,7 +133,15 @@ def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str
         config = Prune(keep_macs=0.5, block=block, ranking="global", protect=protect)
         try:
             found = prune.function(
-                folder / "narrow", Run(), folder / "whole", code, folder / "images", None, config, place_of(Compute())
+                folder / "narrow",
+                Run(),
+                folder / "whole",
+                code,
+                folder / "images",
+                None,
+                (),
+                config,
+                place_of(Compute()),
             )
             return dict(found), block
         except ModelError as error:

@@ -23,6 +23,8 @@ from edgekd.runtime import Settings
 Precision = Literal["int8", "fp16", "float"]
 _ROUNDS, _CALLS, _SECONDS = 40, 3, 0.15
 _OPSET, _IR = 18, 8
+VERSION = 1
+"""Of what is measured and how: raised when tables would be others."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def _medians(sessions: list[ort.InferenceSession], settings: Settings) -> list[f
     except Exception as error:
         # onnxruntime's exceptions share no base class but this one.
         raise ModelError(
-            f"a single layer cannot be measured here: {str(error).splitlines()[0]}", "take prune.keep_macs instead"
+            f"a single layer cannot be measured here: {(str(error) or type(error).__name__).splitlines()[0]}",
+            "take prune.keep_macs instead",
         ) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import ModelError
 from edgekd.models.channels import Group, Member, rows_of, weight_of
 from edgekd.train.batches import Batch
 
@@ -17,7 +18,8 @@ class Sparsity:
     """The penalty of DepGraph (Fang et al. 2023, arXiv:2301.12900, equations 5 and 6): Σ_k γ_k · ‖w_k‖² / 2.
 
     ‖w_k‖² sums the squares of all weights of channel k in all layers of its group; γ_k runs from 1 for the largest
-    channel of a group to 2^4 for the smallest, and is held constant in the gradient.
+    channel of a group to 2^4 for the smallest, and is held constant in the gradient. Raises ModelError where there is
+    nothing to ask it of.
     """
 
     def __init__(self, module: nn.Module, groups: Sequence[Group], weight: float) -> None:
@@ -32,6 +34,8 @@ class Sparsity:
             ]
             if found:
                 self._groups.append((group.width, found))
+        if not self._groups:
+            raise ModelError("distill.sparsity: [prune] can cut no channels of this network", "leave sparsity out")
 
     def __call__(self) -> Tensor:
         """Return the penalty of the weights as they are, a scalar."""

@@ -168,18 +168,22 @@ def _resize(module: nn.Module, path: str, width: Width) -> None:
     layer = _layer(module, path)
     if isinstance(layer, nn.Conv2d):
         layer.in_channels, layer.out_channels, layer.groups = width.inputs, width.outputs, width.groups
-        shape = (width.outputs, width.inputs // width.groups, *layer.kernel_size)
-        layer.weight = nn.Parameter(torch.empty(shape), requires_grad=layer.weight.requires_grad)
+        layer.weight = _like(layer.weight, (width.outputs, width.inputs // width.groups, *layer.kernel_size))
     elif isinstance(layer, nn.Linear):
         layer.in_features, layer.out_features = width.inputs, width.outputs
-        layer.weight = nn.Parameter(torch.empty(width.outputs, width.inputs))
+        layer.weight = _like(layer.weight, (width.outputs, width.inputs))
     elif isinstance(layer, nn.BatchNorm2d):
         layer.num_features = width.outputs
-        for name, tensor in (("weight", layer.weight), ("bias", layer.bias)):
-            if tensor is not None:
-                setattr(layer, name, nn.Parameter(torch.empty(width.outputs)))
-        layer.running_mean, layer.running_var = torch.zeros(width.outputs), torch.ones(width.outputs)
+        if layer.weight is not None:
+            layer.weight = _like(layer.weight, (width.outputs,))
+        if layer.running_mean is not None:
+            layer.running_mean, layer.running_var = torch.zeros(width.outputs), torch.ones(width.outputs)
     else:
         raise ModelError(f'plan: "{path}" is a {type(layer).__name__}', "only Conv2d, Linear and BatchNorm2d are cut")
-    if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
-        layer.bias = nn.Parameter(torch.empty(width.outputs))
+    if layer.bias is not None:
+        layer.bias = _like(layer.bias, (width.outputs,))
+
+
+def _like(parameter: Tensor, shape: tuple[int, ...]) -> nn.Parameter:
+    """Return an undefined parameter of another shape, frozen where this one is."""
+    return nn.Parameter(torch.empty(shape), requires_grad=parameter.requires_grad)

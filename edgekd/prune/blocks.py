@@ -32,7 +32,9 @@ def removable(module: nn.Module, shape: tuple[int, int], kept: Sequence[str]) ->
         holds_found = any(other.startswith(f"{path}.") for other in found)
         holds_kept = any(layer == path or layer.startswith(f"{path}.") for layer in kept)
         once = seen[path].calls == 1 and len(seen[path].shapes) == 1
-        if once and not holds_found and not holds_kept and _passes_through(layers[path], seen[path].shapes[0]):
+        if not once or holds_found or holds_kept:
+            continue
+        if _passes_through(layers[path], seen[path].shapes[0]) and _runs_without(module, path, shape):
             found.append(path)
     return [path for path in layers if path in found]
 
@@ -70,6 +72,20 @@ def _noting(seen: _Seen) -> Any:
             seen.shapes.append(image.shape)
 
     return note
+
+
+@torch.no_grad()
+def _runs_without(module: nn.Module, path: str, shape: tuple[int, int]) -> bool:
+    """Whether the forward takes nn.Identity in its place: it may look at the block, or give it more than an image."""
+    block = module.get_submodule(path)
+    module.set_submodule(path, nn.Identity())
+    try:
+        module(torch.zeros(1, 3, *shape))
+    except Exception:
+        return False
+    finally:
+        module.set_submodule(path, block)
+    return True
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.models import network
-from edgekd.models.channels import Group, Member, weight_of
+from edgekd.models.channels import Member, weight_of
 from edgekd.prune.groups import Dependencies
 from edgekd.prune.search import Cut
 
@@ -44,7 +44,8 @@ def why_lost(
         answer = _run(narrow, image)
     except Exception as error:
         # The user's own forward: it may raise anything.
-        return f"the network does not run without them: {str(error).splitlines()[0]}"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"the network does not run without them: {reason}"
     unread = copy.deepcopy(whole)
     for cut in cuts:
         for member in cut.group.members:
@@ -61,14 +62,15 @@ def why_lost(
     return ""
 
 
-def not_followed(whole: nn.Module, shape: tuple[int, int], cuts: Sequence[Cut]) -> dict[str, tuple[Group, str]]:
-    """Return each group that alone cannot be cut, and why, by its root."""
-    found = {}
-    for cut in cuts:
-        why = why_lost(whole, cut_out(whole, shape, [cut], ()), shape, [cut], ())
-        if why:
-            found[cut.group.root] = (cut.group, why)
-    return found
+def not_followed(
+    whole: nn.Module, shape: tuple[int, int], cuts: Sequence[Cut], blocks: Sequence[str]
+) -> dict[str, str]:
+    """Return what alone cannot be cut, and why: groups by their root, blocks by their path."""
+    alone = [(cut.group.root, [cut], list[str]()) for cut in cuts] + [(path, list[Cut](), [path]) for path in blocks]
+    reasons = {
+        name: why_lost(whole, cut_out(whole, shape, some, paths), shape, some, paths) for name, some, paths in alone
+    }
+    return {name: why for name, why in reasons.items() if why}
 
 
 @torch.inference_mode()

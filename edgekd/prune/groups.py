@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import torch_pruning as tp
 from torch import nn
+from torch.nn.utils import parametrize
 
-from edgekd.errors import ModelError, did_you_mean
+from edgekd.errors import ModelError
 from edgekd.models.channels import Group, Member
 
 _IMAGE = 4
@@ -28,9 +29,10 @@ class Dependencies:
         self._module = module.eval()
         self._names = {layer: name for name, layer in module.named_modules()}
         self._graph = _Graph()
+        self._tied = _tied(module)
         self.kept: dict[str, str] = {}
         try:
-            self._graph.build_dependency(module, example_inputs=torch.zeros(1, 3, *shape))
+            self._graph.build_dependency(module, example_inputs=torch.zeros(1, 3, *shape), verbose=False)
         except Exception as error:
             # torch-pruning raises whatever its assumptions about shapes run into.
             raise ModelError(
@@ -39,16 +41,8 @@ class Dependencies:
             ) from None
 
     def groups(self, last: str, protected: Sequence[str]) -> list[Group]:
-        """Return all groups whose channels may be cut: not the logits, not protected ones, not grouped convolutions.
-
-        Raises ModelError where a protected path matches nothing.
-        """
+        """Return all groups whose channels may be cut: not the logits, not of the protected layers, not rigid ones."""
         layers = dict(self._module.named_modules())
-        for path in protected:
-            if path not in layers:
-                raise ModelError(
-                    f'prune.protect: no layer "{path}"', did_you_mean(path, layers).strip() or "see the model's modules"
-                )
         ignored = [layers[path] for path in (last, *protected)]
         found = self._graph.get_all_groups(ignored_layers=ignored, root_module_types=[nn.Conv2d, nn.Linear])
         groups = []
@@ -81,18 +75,26 @@ class Dependencies:
         """Return why a group's channels cannot be cut, or nothing."""
         if any(item.dep.target in self._graph.beside_opaque for item in found):
             return "they go through a reshape that mixes channels"
+        if any(item.dep.target.type == tp.ops.OPTYPE.PARAMETER for item in found):
+            return "a parameter of its own goes with them, which the plan cannot narrow"
         layers = dict(self._module.named_modules())
-        for member in group.members:
-            layer = layers[member.layer]
-            if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer):
-                return f"{member.layer} is a convolution in groups"
-            known = isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
-            if not known and any(True for _ in layer.parameters()):
-                return f"{member.layer} is a {type(layer).__name__}, whose channels the plan cannot narrow"
-            if member.side == "out" and member.layer in kept:
-                return f"{member.layer} is kept"
-            if len(member.indices) % group.width:
-                return f"{member.layer} takes them in no whole parts"
+        if any(member.side == "out" and member.layer in kept for member in group.members):
+            return "protected"
+        reasons = (self._why_member(member, layers[member.layer], group.width) for member in group.members)
+        return next((f"{member.layer} {why}" for member, why in zip(group.members, reasons, strict=True) if why), "")
+
+    def _why_member(self, member: Member, layer: nn.Module, width: int) -> str:
+        if parametrize.is_parametrized(layer):
+            return "is parametrized"
+        if member.layer in self._tied:
+            return "shares its weights with another layer"
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer):
+            return "is a convolution in groups"
+        known = isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
+        if not known and any(True for _ in layer.parameters()):
+            return f"is a {type(layer).__name__}, whose channels the plan cannot narrow"
+        if len(member.indices) % width or max(member.indices) >= max(1, member.channels):
+            return "takes them in no whole parts"
         return ""
 
 
@@ -125,6 +127,15 @@ def _mixes_channels(node: Any) -> bool:
     sizes = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
     behind = [other.grad_fn.name() for other in node.outputs if other.grad_fn is not None]
     return len(sizes) > _IMAGE or any(name.startswith(("Transpose", "Permute")) for name in behind)
+
+
+def _tied(module: nn.Module) -> set[str]:
+    """Return the layers that hold a parameter which another layer holds too."""
+    holders: dict[int, set[str]] = {}
+    for path, layer in module.named_modules(remove_duplicate=False):
+        for parameter in layer.parameters(recurse=False):
+            holders.setdefault(id(parameter), set()).add(path)
+    return {path for paths in holders.values() if len(paths) > 1 for path in paths}
 
 
 def _is_depthwise(layer: nn.Conv2d) -> bool:

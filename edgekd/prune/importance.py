@@ -133,7 +133,8 @@ def of_outputs(groups: Sequence[Group], module: nn.Module, batches: Iterable[tup
 
     def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(layer: nn.Module, inputs: object, output: Tensor) -> None:
-            means[name] = means.get(name, 0) + activation(output.double())
+            by_channel = output.movedim(-1, 1) if isinstance(layer, nn.Linear) else output
+            means[name] = means.get(name, 0) + activation(by_channel.double())
 
         return hook
 

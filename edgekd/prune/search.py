@@ -63,7 +63,8 @@ class Limit:
     @property
     def whole(self) -> float:
         """The cost before any cut."""
-        return sum(price(1.0, 1.0) for price in self.prices.values())
+        # Exact, so that neither order nor Python's version decides whether a budget holds.
+        return math.fsum(price(1.0, 1.0) for price in self.prices.values())
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,13 @@ class Shape:
     floor: float = 0.0
 
     def next(self, width: int, whole: int) -> int:
-        """Return the next smaller width of a group that had `whole` channels, or the same where there is none."""
+        """Return the next smaller width of a group that had `whole` channels at first, or the same."""
         smaller = width - (width % self.block or self.block)
         return smaller if smaller >= max(self.block, math.ceil(self.floor * whole)) else width
 
-    def all(self, whole: int) -> list[int]:
-        """Return every admissible width below `whole`, falling."""
+    def all(self, width: int, whole: int) -> list[int]:
+        """Return every admissible width below `width`, falling."""
         widths = []
-        width = whole
         while (smaller := self.next(width, whole)) < width:
             widths.append(smaller)
             width = smaller
@@ -94,8 +94,6 @@ class Choice:
 
     cuts: tuple[Cut, ...]
     blocks: tuple[str, ...]
-    costs: dict[str, float]
-    """By budget: the part of the cost that is left."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +107,22 @@ class Candidates:
     order: Sequence[NDArray[np.int64]]
     damage: Sequence[NDArray[np.float64]]
     blocks: Sequence[Block] = ()
+    originals: Sequence[int] = ()
+    """The groups' widths before any cut; empty: as they are now."""
 
-    def without(self, roots: Container[str]) -> Candidates:
-        """Return what is left when these groups stay whole."""
-        kept = [number for number, group in enumerate(self.groups) if group.root not in roots]
+    def original(self, number: int) -> int:
+        """Return the width that a group had before any cut."""
+        return self.originals[number] if self.originals else self.groups[number].width
+
+    def without(self, names: Container[str]) -> Candidates:
+        """Return what is left when these groups, by root, and blocks, by path, stay whole."""
+        kept = [number for number, group in enumerate(self.groups) if group.root not in names]
         return Candidates(
             groups=[self.groups[number] for number in kept],
             order=[self.order[number] for number in kept],
             damage=[self.damage[number] for number in kept],
-            blocks=self.blocks,
+            blocks=[block for block in self.blocks if block.path not in names],
+            originals=[self.original(number) for number in kept],
         )
 
 
@@ -141,12 +146,12 @@ def choose(
     return state.choice()
 
 
-def narrowest(candidates: Candidates, limit: Limit, shape: Shape) -> float:
-    """Return the smallest part of a cost that any cut can reach."""
+def narrowest(candidates: Candidates, limit: Limit, shape: Shape) -> tuple[Choice, float]:
+    """Return all that can be cut to lower a cost, and the part of the cost that is left."""
     state = _State(candidates, [limit], shape)
     while (move := state.cheapest(limit)) is not None:
         state.apply(move)
-    return state.cost(limit) / limit.whole
+    return state.choice(), state.cost(limit) / limit.whole
 
 
 @dataclass(frozen=True)
@@ -225,12 +230,12 @@ class _State:
             if width < group.width and not self._is_gone(number)
         )
         gone = tuple(block.path for block, here in zip(candidates.blocks, self.present, strict=True) if not here)
-        return Choice(cuts, gone, {limit.key: self.cost(limit) / limit.whole for limit in self._limits})
+        return Choice(cuts, gone)
 
     def _moves(self) -> list[_Move]:
         moves = []
-        for number, group in enumerate(self._candidates.groups):
-            smaller = self._shape.next(self.widths[number], group.width)
+        for number in range(len(self.widths)):
+            smaller = self._shape.next(self.widths[number], self._candidates.original(number))
             if smaller < self.widths[number] and not self._is_gone(number):
                 moves.append(_Move("group", number, smaller))
         return [*moves, *(_Move("block", number, 0) for number, here in enumerate(self.present) if here)]
@@ -263,8 +268,9 @@ class _State:
             self._put(before)
             if saved > 0:
                 return max(0.0, self._damage(move)) / saved, move
-            whole = self._candidates.groups[move.number].width if move.kind == "group" else 0
-            smaller = self._shape.next(move.width, whole) if move.kind == "group" else move.width
+            if move.kind == "block":
+                return None
+            smaller = self._shape.next(move.width, self._candidates.original(move.number))
             if smaller == move.width:
                 return None
             move = _Move(move.kind, move.number, smaller)
@@ -291,12 +297,11 @@ class _State:
         return self._layers[move.number] if move.kind == "group" else self._candidates.blocks[move.number].layers
 
     def _of_layers(self, limit: Limit, layers: Iterable[str]) -> float:
-        total = 0.0
-        for layer in layers:
-            price = limit.prices.get(layer)
-            if price is not None and self._is_present(layer):
-                total += price(self._part(layer, "in"), self._part(layer, "out"))
-        return total
+        return math.fsum(
+            limit.prices[layer](self._part(layer, "in"), self._part(layer, "out"))
+            for layer in layers
+            if layer in limit.prices and self._is_present(layer)
+        )
 
     def _is_present(self, layer: str) -> bool:
         number = self._block_of.get(layer)

@@ -45,9 +45,14 @@ class Sensitivity:
         """Return how many images to measure on: `most`, or fewer where they would take too long."""
         return int(min(most, max(_LEAST, _WORK // (macs * (_POINTS * groups + blocks + 1)))))
 
-    def of_group(self, group: Group, order: NDArray[np.int64], shape: Shape) -> NDArray[np.float64]:
-        """Return the damage of losing the first n channels of the order, float64 [width + 1], never falling."""
-        widths = shape.all(group.width)
+    def of_group(
+        self, group: Group, order: NDArray[np.int64], shape: Shape, original: int | None = None
+    ) -> NDArray[np.float64]:
+        """Return the damage of losing the first n channels of the order, float64 [width + 1], never falling.
+
+        `original` is the group's width before any cut, of which the shape's floor is a part.
+        """
+        widths = shape.all(group.width, original or group.width)
         if not widths:
             return np.zeros(group.width + 1)
         few = sorted({widths[index] for index in np.linspace(0, len(widths) - 1, _POINTS).round().astype(int)})
@@ -63,9 +68,10 @@ class Sensitivity:
         """Return the damage of losing a block whole."""
         block = self._module.get_submodule(path)
         self._module.set_submodule(path, nn.Identity())
-        damage = self._damage()
-        self._module.set_submodule(path, block)
-        return damage
+        try:
+            return self._damage()
+        finally:
+            self._module.set_submodule(path, block)
 
     @torch.inference_mode()
     def _logits(self) -> list[Tensor]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError, did_you_mean
+from edgekd.errors import ModelError
 from edgekd.models import network
+from edgekd.prune.protecting import protected
 from edgekd.recipe import Sparse
 from edgekd.ref import Ref
 from edgekd.run import Run
@@ -76,16 +77,11 @@ def _largest(weight: Tensor, keep: float) -> Tensor:
     return mask.view_as(weight)
 
 
-def _weights(module: nn.Module, protected: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the trained weights of all convolutions and linear layers, by path."""
-    layers = dict(module.named_modules())
-    for path in protected:
-        if path not in layers:
-            raise ModelError(
-                f'prune.protect: no layer "{path}"', did_you_mean(path, layers).strip() or "see the model's modules"
-            )
+def _weights(module: nn.Module, protect: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the trained weights of all convolutions and linear layers that are not protected, by path."""
+    kept = protected(module, protect)
     return {
         path: layer.weight
-        for path, layer in layers.items()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and path not in protected
+        for path, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad and path not in kept
     }

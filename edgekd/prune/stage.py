@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
 from edgekd.latency import Table
 from edgekd.models import channels, network
-from edgekd.models.channels import Group
 from edgekd.models.network import Network, Width
-from edgekd.models.pixels import normalise
-from edgekd.prune import batchnorm, blocks, importance, macs, shapes
+from edgekd.prune import batchnorm, blocks, importance, looking, macs, shapes
 from edgekd.prune.following import cut_out, not_followed, why_lost
 from edgekd.prune.groups import Dependencies
+from edgekd.prune.protecting import protected
 from edgekd.prune.search import Block, Candidates, Choice, Limit, Proportional, Shape, choose, narrowest
 from edgekd.prune.sensitivity import Sensitivity
 from edgekd.recipe import Prune
@@ -33,26 +32,36 @@ from edgekd.workload.dataset import Split
 _BATCHNORM_IMAGES = 2048
 
 
-@stage(writes="network", version=3, tools=("torch", "torch-pruning", "safetensors"))
+@stage(writes="network", version=4, tools=("torch", "torch-pruning", "safetensors"))
 def prune(
-    out: Path, run: Run, start: Path, code: Ref, train: Path, table: Path | None, config: Prune, place: Place
+    out: Path,
+    run: Run,
+    start: Path,
+    code: Ref,
+    train: Path,
+    table: Path | None,
+    watched: tuple[str, ...],
+    config: Prune,
+    place: Place,
 ) -> Metrics:
-    """Write the narrower network; `table` holds its layers' latencies, where keep_latency is asked.
+    """Write the narrower network.
 
+    `table` holds its layers' latencies, where keep_latency is asked; blocks that hold a layer of `watched` stay.
     Raises ModelError when a budget cannot be reached or nothing can be followed.
     """
     # The order of float sums depends on it, and so do the new statistics.
     torch.set_num_threads(place.threads)
     whole = network.load(start, code)
     split = arrays.load(train)
-    images = torch.from_numpy(arrays.sample(split, _BATCHNORM_IMAGES).images).permute(0, 3, 1, 2)
-    shape = (int(images.shape[2]), int(images.shape[3]))
+    shape = (int(split.images.shape[1]), int(split.images.shape[2]))
     times = None if table is None else Table.model_validate_json(table.read_bytes())
     before = _limits(whole.module, shape, config, times)
-    choice, cut, kept = _cut(whole, before, shape, split, config, place, run)
+    cutter = _Cutter(whole, code, shape, watched, config)
+    choice, cut = cutter.cut(before, split, place, run)
     narrow = network.build(_plan(whole, choice, cut), code)
     network.fill(narrow.module, cut.state_dict(), "pruned")
-    batchnorm.estimate(narrow, images)
+    images = looking.batches(split, _BATCHNORM_IMAGES, whole.plan.normalisation)
+    batchnorm.estimate(narrow.module, (batch for batch, _ in images))
     network.save(narrow, out)
     after = _limits(narrow.module, shape, config, times)
     _check(before, after)
@@ -64,7 +73,7 @@ def prune(
         "parameters_before": int(costs["keep_params"][0]),
         "groups": {each.group.root: [each.group.width, each.group.width - len(each.channels)] for each in choice.cuts},
         "blocks": list(choice.blocks),
-        "stay_whole": kept,
+        "stay_whole": cutter.stay_whole,
         "predicted": {key: now / was for key, (was, now) in costs.items()},
     }
 
@@ -73,22 +82,129 @@ def prune(
 def couple(out: Path, run: Run, start: Path, code: Ref, shape: tuple[int, int], protect: tuple[str, ...]) -> Metrics:
     """Write which channels can only be cut together: what sparsity is asked of before the cut."""
     module = network.load(start, code).module
-    groups = Dependencies(module, shape).groups(_last(module, shape), protect)
+    kept = protected(module, protect)
+    groups = Dependencies(module, shape).groups(_last(module, shape), kept)
     channels.write(groups, out)
     return {"groups": len(groups)}
 
 
-def smallest(start: Path, code: Ref, shape: tuple[int, int], table: Table, config: Prune) -> float:
+def smallest(
+    start: Path, code: Ref, shape: tuple[int, int], table: Table, watched: tuple[str, ...], config: Prune
+) -> float:
     """Return the smallest part of the latency, by the table, that can be reached by any cut at all."""
     whole = network.load(start, code)
-    module = copy.deepcopy(whole.module)
-    groups = Dependencies(module, shape).groups(_last(whole.module, shape), config.protect)
     limit = Limit("keep_latency", shapes.prices(whole.module, shape, table), 0.0)
-    nothing = [np.zeros(group.width + 1) for group in groups]
-    orders = [np.arange(group.width) for group in groups]
-    found = [Block(path, blocks.layers_in(path, module), 0.0) for path in _blocks(whole.module, shape, config)]
-    candidates = Candidates(groups, orders, nothing, found)
-    return narrowest(candidates, limit, Shape(_block_of(config), config.floor))
+    return _Cutter(whole, code, shape, watched, config).smallest(limit)
+
+
+class _Cutter:
+    """One network and what may be cut of it. `stay_whole` says of the rest why."""
+
+    def __init__(
+        self, whole: Network, code: Ref, shape: tuple[int, int], watched: tuple[str, ...], config: Prune
+    ) -> None:
+        self._whole, self._shape, self._config = whole, shape, config
+        self._admissible = Shape(_block_of(config), config.floor)
+        last, kept = _last(whole.module, shape), protected(whole.module, config.protect)
+        dependencies = Dependencies(copy.deepcopy(whole.module), shape)
+        self._groups = dependencies.groups(last, kept)
+        first = network.build(whole.plan.model_copy(update={"removed": (), "widths": {}}), code).module
+        self._originals = [_outputs(first.get_submodule(group.root)) for group in self._groups]
+        self._blocks: list[str] = []
+        if config.depth and config.ranking == "sensitivity":
+            self._blocks = blocks.removable(copy.deepcopy(whole.module), shape, (*kept, *watched, last))
+        self.stay_whole = {root: why for root, why in dependencies.kept.items() if why != "protected"}
+
+    def cut(self, limits: list[Limit], split: Split, place: Place, run: Run) -> tuple[Choice, nn.Module]:
+        """Return what is cut for the limits, and a copy of the module without it."""
+        ranking: Literal["greedy", "uniform"] = "uniform" if self._config.ranking == "uniform" else "greedy"
+
+        def choose_of(candidates: Candidates) -> Choice:
+            try:
+                return choose(candidates, limits, self._admissible, ranking)
+            except ModelError as error:
+                some = list(self.stay_whole.items())[:3]
+                whole = "".join(f"; {root} stays whole: {why}" for root, why in some)
+                raise ModelError(error.message, error.hint + whole) from None
+
+        return self._followed(self._candidates(split, place), choose_of, run)
+
+    def smallest(self, limit: Limit) -> float:
+        """Return the smallest part of a cost that can be reached."""
+        orders = [np.arange(group.width) for group in self._groups]
+        nothing = [np.zeros(group.width + 1) for group in self._groups]
+        found = [Block(path, blocks.layers_in(path, self._whole.module), 0.0) for path in self._blocks]
+        parts = []
+
+        def narrowest_of(candidates: Candidates) -> Choice:
+            choice, part = narrowest(candidates, limit, self._admissible)
+            parts.append(part)
+            return choice
+
+        self._followed(Candidates(self._groups, orders, nothing, found, self._originals), narrowest_of, Run())
+        return parts[-1]
+
+    def _followed(
+        self, candidates: Candidates, choose_of: Callable[[Candidates], Choice], run: Run
+    ) -> tuple[Choice, nn.Module]:
+        """Cut what is chosen; choose again without what turns out not to be followed, until all is."""
+        whole, shape = self._whole.module, self._shape
+        while True:
+            choice = choose_of(candidates)
+            narrow = cut_out(whole, shape, choice.cuts, choice.blocks)
+            why = why_lost(whole, narrow, shape, choice.cuts, choice.blocks)
+            if not why:
+                return choice, narrow
+            lost = not_followed(whole, shape, choice.cuts, choice.blocks)
+            if not lost:
+                raise ModelError(
+                    f"prune: channels cannot be followed together: {why}", "protect layers, or leave out [prune]"
+                )
+            layers = {cut.group.root: cut.group.members for cut in choice.cuts}
+            for name, reason in lost.items():
+                touched = ", ".join(dict.fromkeys(member.layer for member in layers.get(name, ()))) or name
+                run.say(f"prune: the channels of {touched} stay whole: {reason}")
+                self.stay_whole[name] = reason
+            candidates = candidates.without(lost)
+
+    def _candidates(self, split: Split, place: Place) -> Candidates:
+        """Return groups and blocks with what is lost without them: importances, or the network's own answers."""
+        scores = [score.numpy() for score in self._importances(split)]
+        orders = [np.argsort(score, kind="stable") for score in scores]
+        if self._config.ranking != "sensitivity":
+            damages = [np.concatenate([[0.0], np.cumsum(np.sort(score))]) for score in scores]
+            return Candidates(self._groups, orders, damages, (), self._originals)
+        work = sum(macs.per_layer(self._whole.module, self._shape).values())
+        count = Sensitivity.images_for(work, len(self._groups), len(self._blocks), self._config.images)
+        images = [batch for batch, _ in looking.batches(split, count, self._whole.plan.normalisation)]
+        half = place.device == "cpu" and place.precision == "bf16-mixed"
+        measured = Sensitivity(copy.deepcopy(self._whole.module), images, half)
+        damages = [
+            measured.of_group(group, order, self._admissible, original)
+            for group, order, original in zip(self._groups, orders, self._originals, strict=True)
+        ]
+        found = [
+            Block(path, blocks.layers_in(path, self._whole.module), measured.of_block(path)) for path in self._blocks
+        ]
+        return Candidates(self._groups, orders, damages, found, self._originals)
+
+    def _importances(self, split: Split) -> list[Tensor]:
+        module, config, groups = self._whole.module.eval(), self._config, self._groups
+        frozen = frozenset(
+            name.rpartition(".")[0] for name, value in module.named_parameters() if not value.requires_grad
+        )
+        images = looking.batches(split, config.images, self._whole.plan.normalisation)
+        match config.importance:
+            case "taylor":
+                return importance.of_gradients(groups, module, images)
+            case "activation":
+                return importance.of_outputs(groups, module, images)
+            case "batchnorm":
+                return [importance.of_batchnorm(group, module) for group in groups]
+            case "random":
+                return [importance.at_random(group, config.seed) for group in groups]
+            case kind:
+                return [importance.of_weights(group, module, kind, frozen) for group in groups]
 
 
 def _limits(module: nn.Module, shape: tuple[int, int], config: Prune, times: Table | None) -> list[Limit]:
@@ -117,78 +233,6 @@ def _check(before: list[Limit], after: list[Limit]) -> None:
             )
 
 
-def _cut(
-    whole: Network, limits: list[Limit], shape: tuple[int, int], split: Split, config: Prune, place: Place, run: Run
-) -> tuple[Choice, nn.Module, dict[str, str]]:
-    """Return what is cut, a copy of the module without it, and which channels stay whole for what reason."""
-    dependencies = Dependencies(copy.deepcopy(whole.module), shape)
-    groups = dependencies.groups(_last(whole.module, shape), config.protect)
-    scores = [score.numpy() for score in _importances(groups, whole, split, config)]
-    orders = [np.argsort(score, kind="stable") for score in scores]
-    admissible = Shape(_block_of(config), config.floor)
-    if config.ranking == "sensitivity":
-        candidates = _measured(whole, groups, orders, shape, split, config, place)
-    else:
-        damages = [np.concatenate([[0.0], np.cumsum(np.sort(score))]) for score in scores]
-        candidates = Candidates(groups, orders, damages)
-    while True:
-        choice = _choose(candidates, limits, admissible, config, dependencies.kept)
-        narrow = cut_out(whole.module, shape, choice.cuts, choice.blocks)
-        why = why_lost(whole.module, narrow, shape, choice.cuts, choice.blocks)
-        if not why:
-            return choice, narrow, dependencies.kept
-        lost = not_followed(whole.module, shape, choice.cuts)
-        if not lost:
-            raise ModelError(
-                f"prune: channels are not followed together: {why}", "leave out [prune], or protect layers"
-            )
-        for root, (group, reason) in lost.items():
-            layers = ", ".join(dict.fromkeys(member.layer for member in group.members))
-            run.say(f"prune: the channels of {layers} stay whole: {reason}")
-            dependencies.kept[root] = reason
-        candidates = candidates.without(lost)
-
-
-def _choose(
-    candidates: Candidates, limits: list[Limit], admissible: Shape, config: Prune, kept: dict[str, str]
-) -> Choice:
-    try:
-        return choose(candidates, limits, admissible, "uniform" if config.ranking == "uniform" else "greedy")
-    except ModelError as error:
-        asked = {root: why for root, why in kept.items() if not why.endswith("is kept")}
-        rigid = "; ".join(f"{root} stays whole: {why}" for root, why in list(asked.items())[:3])
-        raise ModelError(error.message, f"{error.hint}; {rigid}" if rigid else error.hint) from None
-
-
-def _measured(
-    whole: Network,
-    groups: list[Group],
-    orders: list[NDArray[np.int64]],
-    shape: tuple[int, int],
-    split: Split,
-    config: Prune,
-    place: Place,
-) -> Candidates:
-    """Return groups and blocks with what the network's answers lose without them."""
-    paths = _blocks(whole.module, shape, config)
-    work = sum(macs.per_layer(whole.module, shape).values())
-    count = Sensitivity.images_for(work, len(groups), len(paths), config.images)
-    batches = [images for images, _ in _batches(whole, split, config.model_copy(update={"images": count}))]
-    half = place.device == "cpu" and place.precision == "bf16-mixed"
-    measured = Sensitivity(copy.deepcopy(whole.module), batches, half)
-    admissible = Shape(_block_of(config), config.floor)
-    damages = [measured.of_group(group, order, admissible) for group, order in zip(groups, orders, strict=True)]
-    blocks_ = [Block(path, blocks.layers_in(path, whole.module), measured.of_block(path)) for path in paths]
-    return Candidates(groups, orders, damages, blocks_)
-
-
-def _blocks(module: nn.Module, shape: tuple[int, int], config: Prune) -> list[str]:
-    """Return the blocks that may go whole."""
-    if not config.depth or config.ranking != "sensitivity":
-        return []
-    return blocks.removable(copy.deepcopy(module), shape, (*config.protect, _last(module, shape)))
-
-
 def _last(module: nn.Module, shape: tuple[int, int]) -> str:
     """Return the layer that gives the logits. Raises ModelError for a network without layers that can be cut."""
     layers = list(macs.per_layer(module, shape))
@@ -203,29 +247,9 @@ def _block_of(config: Prune) -> int:
     return config.block
 
 
-def _importances(groups: list[Group], whole: Network, split: Split, config: Prune) -> list[Tensor]:
-    module = whole.module.eval()
-    frozen = frozenset(name.rpartition(".")[0] for name, value in module.named_parameters() if not value.requires_grad)
-    match config.importance:
-        case "taylor":
-            return importance.of_gradients(groups, module, _batches(whole, split, config))
-        case "activation":
-            return importance.of_outputs(groups, module, _batches(whole, split, config))
-        case "batchnorm":
-            return [importance.of_batchnorm(group, module) for group in groups]
-        case "random":
-            return [importance.at_random(group, config.seed) for group in groups]
-        case kind:
-            return [importance.of_weights(group, module, kind, frozen) for group in groups]
-
-
-def _batches(whole: Network, split: Split, config: Prune) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield normalised images and labels, a stratified sample of train."""
-    sample = arrays.sample(split, config.images)
-    images, labels = torch.from_numpy(sample.images), torch.from_numpy(sample.labels)
-    batch = batchnorm.batch_for((int(images.shape[1]), int(images.shape[2])))
-    for part, own in zip(torch.split(images, batch), torch.split(labels, batch), strict=True):
-        yield normalise(part.permute(0, 3, 1, 2), whole.plan.normalisation), own
+def _outputs(layer: nn.Module) -> int:
+    """Return how many channels a convolution or linear layer makes."""
+    return int(layer.out_channels if isinstance(layer, nn.Conv2d) else getattr(layer, "out_features", 0))
 
 
 def _plan(whole: Network, choice: Choice, cut: nn.Module) -> network.Plan:

@@ -97,13 +97,13 @@ class Prune(Table):
     """What says how much a channel matters beside the others of its group; see prune/importance.py."""
     ranking: Literal["sensitivity", "global", "uniform"] = "sensitivity"
     """What decides between groups: the measured damage to the answers, the importances, or the same part of each."""
-    images: Annotated[int, Field(ge=1)] = 1024
+    images: Annotated[int, Field(ge=2)] = 1024
     """Training images that `taylor` and `activation` look at, and `sensitivity` at most."""
     steps: Annotated[int, Field(ge=1, le=100)] = 1
     """Cut in so many steps, with `between` epochs of recovery after each but the last."""
     between: Annotated[int, Field(ge=1)] = 1
     protect: tuple[str, ...] = ()
-    """Module paths whose output channels stay, and the blocks that hold them."""
+    """Paths of layers, or of what holds layers: their output channels stay, and the blocks that hold them."""
     seed: Seed = 0
     """Of `random`."""
     recovery: Distill = Distill(epochs=10, lr=0.02)
@@ -121,13 +121,13 @@ class Sparse(Table):
 
     kind: Literal["sparse"]
     keep_weights: Keep = 0.5
-    """The part of the weights of convolutions and linear layers that may stay."""
+    """The part of the weights of convolutions and linear layers, without the protected ones, that may stay."""
     pattern: Annotated[str, Field(pattern=r"^$|^\d+:\d+$")] = ""
     """`N:M`: of every M weights along the inputs the N largest stay; where inputs are no multiple of M, all."""
     ranking: Literal["global", "uniform"] = "global"
     """The largest weights of all layers together, or the same part of each."""
     protect: tuple[str, ...] = ()
-    """Module paths whose weights stay."""
+    """Paths of layers, or of what holds layers, whose weights stay."""
     recovery: Distill = Distill(epochs=10, lr=0.02)
 
     @property

@@ -1,6 +1,5 @@
 """Sparsity by groups, against the paper's formula channel by channel."""
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from edgekd.distill.sparsity import Sparsity
+from edgekd.errors import ModelError
 from edgekd.models import channels
 from edgekd.models.channels import Group, Member
 
@@ -82,4 +82,8 @@ def test_frozen_weights_are_left_alone() -> None:
 def test_groups_come_back_from_their_file(tmp_path: Path) -> None:
     channels.write([GROUP], tmp_path / "groups.json")
     assert channels.read(tmp_path / "groups.json") == (GROUP,)
-    assert copy.deepcopy(GROUP) == GROUP
+
+
+def test_sparsity_of_nothing_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"distill\.sparsity: \[prune\] can cut no channels"):
+        Sparsity(net(), [], 1.0)

@@ -249,3 +249,18 @@ def test_modules_that_ask_for_their_version_load(folder: Path) -> None:
     code = ref.resolve(spec, folder)
     network.save(network.build(Plan(model=spec), code), folder / "mnas")
     assert network.load(folder / "mnas", code).plan.model == spec
+
+
+def test_frozen_parameters_stay_frozen_in_another_width(folder: Path) -> None:
+    (folder / "frozen.py").write_text(
+        "from nets import Net\n\ndef frozen():\n    net = Net(bias=True)\n"
+        "    net.requires_grad_(False)\n    return net\n"
+    )
+    widths = {
+        "conv": Width(inputs=3, outputs=6),
+        "norm": Width(inputs=6, outputs=6),
+        "deep": Width(inputs=6, outputs=6, groups=6),
+        "head": Width(inputs=6, outputs=4),
+    }
+    module = made(folder, Plan(model="frozen:frozen", widths=widths)).module
+    assert not any(parameter.requires_grad for parameter in module.parameters())

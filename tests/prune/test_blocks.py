@@ -72,3 +72,24 @@ def test_looking_for_blocks_changes_nothing() -> None:
     removable(module, (8, 8), ())
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert not any(layer._forward_hooks for layer in module.modules())
+
+
+class Looking(nn.Module):
+    """Its forward looks at the block, and gives it more than an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([CifarResNet(1, 2, widths=(3, 4, 4)).layer1[0] for _ in range(2)])
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            if block.conv1.stride == (1, 1):
+                x = block(x)
+        return self.head(x.mean((2, 3)))
+
+
+def test_a_block_that_the_forward_looks_at_stays() -> None:
+    module = Looking()
+    assert removable(module, (8, 8), ()) == []
+    assert module.blocks[0].conv1.out_channels == 3

@@ -87,15 +87,30 @@ class HardCoded(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Asserting(HardCoded):
+    """An error without a word."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if x.shape[1] != 8:
+            raise AssertionError
+        return self.head(self.other(x).mean((2, 3)))
+
+
 @pytest.mark.parametrize(
-    ("module", "why"), [(OverChannels(), "mixed with others"), (HardCoded(), "does not run without them")]
+    ("module", "why"),
+    [
+        (Asserting(), "AssertionError"),
+        (OverChannels(), "mixed with others"),
+        (HardCoded(), "does not run without them"),
+    ],
 )
 def test_channels_that_cannot_be_cut_alone_are_named_with_the_reason(module: nn.Module, why: str) -> None:
     torch.manual_seed(0)
     cuts = halves(groups_of(module))
     assert why in why_lost(module, cut_out(module, SHAPE, cuts, ()), SHAPE, cuts, ())
-    lost = not_followed(module, SHAPE, cuts)
-    assert {root: why in reason for root, (_, reason) in lost.items()} == {"conv": True}
+    lost = not_followed(module, SHAPE, cuts, ())
+    assert {root: why in reason for root, reason in lost.items()} == {"conv": True}
 
 
 def test_an_output_that_would_shrink_is_named() -> None:

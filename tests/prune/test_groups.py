@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError
 from edgekd.models.channels import Group
 from edgekd.models.cifar_resnet import CifarResNet
 from edgekd.prune.groups import Dependencies
@@ -105,12 +104,6 @@ def test_protecting_one_writer_of_a_sum_protects_the_sum() -> None:
     assert all(("conv1", "out") not in layers(group) for group in protected.values())
 
 
-def test_unknown_protected_path_is_named_with_the_nearest() -> None:
-    with pytest.raises(ModelError, match=r'prune\.protect: no layer "hiden"') as raised:
-        find(Vgg(), "head", "hiden")
-    assert raised.value.hint == 'did you mean "hidden"?'
-
-
 @pytest.mark.parametrize(
     ("module", "last"), [(resnet(), "linear"), (Depthwise(), "head"), (Vgg(), "head")], ids=["resnet", "deep", "vgg"]
 )
@@ -146,3 +139,71 @@ def test_a_depthwise_convolution_that_multiplies_channels_stays() -> None:
         nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3, groups=16), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 8, 1), nn.Flatten()
     )
     assert set(find(module, "3")) == {"2"}
+
+
+class Own(nn.Module):
+    """A scale per channel that is no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.gamma = nn.Parameter(torch.ones(1, 8, 1, 1))
+        self.other = nn.Conv2d(8, 8, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.other(self.conv(x) * self.gamma).mean((2, 3)))
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.two.weight = self.one.weight
+        self.point = nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.point(self.two(self.one(self.stem(x)))).mean((2, 3)))
+
+
+class Shuffling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+        self.shuffle = nn.PixelShuffle(2)
+        self.other = nn.Conv2d(4, 8, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.other(self.shuffle(self.conv(x))).mean((2, 3)))
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+        self.other = nn.Conv2d(8, 8, 3)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.other(self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("module", "roots", "kept", "why"),
+    [
+        (Own(), {"other"}, "conv", "a parameter of its own"),
+        (Tied(), {"point"}, "one", "shares its weights with another layer"),
+        (Shuffling(), {"other"}, "conv", "takes them in no whole parts"),
+        (Normed(), {"other"}, "conv", "is parametrized"),
+        (Grouped(), {"point"}, "stem", "is a convolution in groups"),
+    ],
+    ids=["parameter", "tied", "pixel-shuffle", "weight-norm", "groups"],
+)
+def test_channels_that_stay_whole_have_a_reason(module: nn.Module, roots: set[str], kept: str, why: str) -> None:
+    dependencies = Dependencies(module, SHAPE)
+    assert {group.root for group in dependencies.groups("head", ())} == roots
+    assert any(why in reason for root, reason in dependencies.kept.items())
+    assert kept in dependencies.kept or any(kept in reason for reason in dependencies.kept.values())

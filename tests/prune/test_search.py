@@ -183,7 +183,8 @@ def test_no_group_falls_below_the_floor(widths: list[int], block: int, keep: flo
 
 def test_narrowest_is_the_smallest_that_choose_can_reach() -> None:
     groups, macs = chain([32, 48])
-    found = narrowest(candidates(groups, scores([32, 48], 0)), limit(macs, 0.0), Shape(16))
+    choice, found = narrowest(candidates(groups, scores([32, 48], 0)), limit(macs, 0.0), Shape(16))
+    assert kept(groups, choice.cuts) == [16, 16]
     assert found == pytest.approx(sum(chain_macs([16, 16]).values()) / sum(macs.values()), rel=1e-12)
 
 
@@ -202,7 +203,6 @@ def test_a_block_goes_where_it_loses_less_than_its_channels_do() -> None:
     found, prices = residual(damage=1.0)
     choice = choose_of(found, [limit(prices, 0.5)], Shape(4))
     assert (choice.cuts, choice.blocks) == ((), ("b",))
-    assert choice.costs == {KEY: 0.5}
 
 
 def test_channels_go_where_the_block_would_lose_more() -> None:
@@ -216,7 +216,7 @@ def test_channels_of_a_block_that_goes_are_not_cut_too() -> None:
     """Its channels are cheaper to cut first; when the block goes after all, they are no cut of their own."""
     found, prices = residual(damage=17.0)
     choice = choose_of(found, [limit(prices, 0.5)], Shape(4))
-    assert choice == Choice((), ("b",), {KEY: 0.5})
+    assert choice == Choice((), ("b",))
 
 
 def test_what_still_fits_is_given_back() -> None:
@@ -240,3 +240,20 @@ def test_a_width_that_saves_nothing_is_passed_over_for_one_that_does() -> None:
     group = Group("a", 8, (Member("a", "out", tuple(range(8)), 8),))
     cuts = choose([group], [np.ones(8)], [Limit("keep_latency", {"a": Steps()}, 0.5)], Shape(1))
     assert kept([group], cuts) == [4]
+
+
+def test_the_floor_is_of_the_width_before_any_cut() -> None:
+    groups, macs = chain([16])
+    found = candidates(groups, scores([16], 0))
+    once_wider = Candidates(found.groups, found.order, found.damage, (), originals=[32])
+    with pytest.raises(ModelError, match=r"a floor of 0\.5 keep at least 1\.000"):
+        choose_of(once_wider, [limit(macs, 0.9)], Shape(4, 0.5))
+    assert kept(groups, choose_of(found, [limit(macs, 0.5)], Shape(4, 0.5)).cuts) == [8]
+
+
+def test_groups_and_blocks_that_turn_out_rigid_are_left_out() -> None:
+    found, prices = residual(damage=1.0)
+    rest = found.without({"b.1", "b"})
+    assert [group.root for group in rest.groups] == ["stem"]
+    assert rest.blocks == []
+    assert choose_of(rest, [limit(prices, 0.75)], Shape(4)).blocks == ()

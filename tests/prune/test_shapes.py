@@ -1,6 +1,5 @@
 """Shapes of layers, as a table asks for them."""
 
-import torch
 from torch import Tensor, nn
 
 from edgekd.latency import Grid, Layer, Table
@@ -54,4 +53,3 @@ def test_looking_leaves_no_hook() -> None:
     module = Net()
     layers_of(module, (8, 6))
     assert not any(layer._forward_hooks for layer in module.modules())
-    assert not torch.is_inference_mode_enabled()

@@ -73,6 +73,7 @@ def pruned(folder: Path, spec: str, keep: float = 0.6, block: int = 4, **config:
             code=code_of(spec, folder),
             train=folder / "train",
             table=None,
+            watched=(),
             config=Prune(keep_macs=keep, block=block, **config),
             place=PLACE,
         )
@@ -135,6 +136,7 @@ def test_a_pruned_network_can_be_pruned_again(folder: Path) -> None:
         code_of(spec, folder),
         folder / "train",
         None,
+        (),
         Prune(keep_macs=0.7, block=4),
         PLACE,
     )
@@ -184,6 +186,7 @@ def test_dropout_leaves_the_new_statistics_alone(folder: Path) -> None:
         code_of("drop:net", folder),
         folder / "train",
         None,
+        (),
         Prune(keep_macs=0.6, block=4),
         PLACE,
     )
@@ -240,7 +243,7 @@ def test_channels_that_an_operator_mixes_stay_whole_and_are_named(folder: Path) 
     network.save(network.build(Plan(model="odd:Odd"), code_of("odd:Odd", folder)), folder / "whole")
     metrics = prune.function(
         folder / "narrow", Run(say=lines.append), folder / "whole", code_of("odd:Odd", folder), folder / "train",
-        None, Prune(keep_macs=0.6, block=4), PLACE,
+        None, (), Prune(keep_macs=0.6, block=4), PLACE,
     )  # fmt: skip
     assert "stem" not in metrics["groups"]
     assert metrics["stay_whole"]["stem"].startswith("they are mixed with others")
@@ -254,7 +257,7 @@ def test_where_too_much_stays_whole_the_error_says_what_and_why(folder: Path) ->
     with pytest.raises(ModelError, match="keep at least") as raised:
         prune.function(
             folder / "narrow", Run(), folder / "whole", code_of("odd:Odd", folder), folder / "train",
-            None, Prune(keep_macs=0.05, block=16), PLACE,
+            None, (), Prune(keep_macs=0.05, block=16), PLACE,
         )  # fmt: skip
     assert "raise prune.keep_macs" in raised.value.hint
 
@@ -265,4 +268,4 @@ def test_a_network_without_layers_is_refused(folder: Path) -> None:
     (folder / "whole").mkdir()
     network.save(network.build(Plan(model="odd:Still"), code), folder / "whole")
     with pytest.raises(ModelError, match="runs no convolution and no linear layer"):
-        prune.function(folder / "narrow", Run(), folder / "whole", code, folder / "train", None, Prune(), PLACE)
+        prune.function(folder / "narrow", Run(), folder / "whole", code, folder / "train", None, (), Prune(), PLACE)
