@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from edgekd.latency import Layer, Table
 
 
-def layers_of(module: nn.Module, shape: tuple[int, int]) -> dict[str, Layer]:
-    """Return each Conv2d and Linear that runs on an image [1, 3, height, width], by its path, in call order."""
+def layers_of(module: nn.Module, shape: tuple[int, int], calls: Counter[str] | None = None) -> dict[str, Layer]:
+    """Return each Conv2d and Linear that runs on an image [1, 3, height, width], by its path, in call order.
+
+    `calls` counts how often each ran; one that is called on images of several sizes is taken as the last.
+    """
     found: dict[str, Layer] = {}
     hooks = [
-        layer.register_forward_hook(_noting(path, found))
+        layer.register_forward_hook(_noting(path, found, calls if calls is not None else Counter()))
         for path, layer in module.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
@@ -37,20 +41,23 @@ class Looked:
     path: str
     inputs: int
     outputs: int
+    calls: int = 1
 
     def __call__(self, inputs: float, outputs: float) -> float:
         """Return microseconds when these parts (0-1) of the inputs and outputs are left."""
-        return self.table.at(self.path, inputs * self.inputs, outputs * self.outputs)
+        return self.calls * self.table.at(self.path, inputs * self.inputs, outputs * self.outputs)
 
 
 def prices(module: nn.Module, shape: tuple[int, int], table: Table) -> dict[str, Looked]:
     """Return what each layer of a network costs; the table is of this network, or of the one that it was cut from."""
-    layers = layers_of(module, shape)
-    return {path: Looked(table, path, layer.inputs, layer.outputs) for path, layer in layers.items()}
+    calls: Counter[str] = Counter()
+    layers = layers_of(module, shape, calls)
+    return {path: Looked(table, path, layer.inputs, layer.outputs, calls[path]) for path, layer in layers.items()}
 
 
-def _noting(path: str, found: dict[str, Layer]) -> Any:
+def _noting(path: str, found: dict[str, Layer], calls: Counter[str]) -> Any:
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls[path] += 1
         if isinstance(layer, nn.Linear):
             found[path] = Layer(kind="linear", inputs=layer.in_features, outputs=layer.out_features)
         elif isinstance(layer, nn.Conv2d):

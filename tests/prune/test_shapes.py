@@ -53,3 +53,18 @@ def test_looking_leaves_no_hook() -> None:
     module = Net()
     layers_of(module, (8, 6))
     assert not any(layer._forward_hooks for layer in module.modules())
+
+
+def test_a_layer_that_is_called_twice_costs_twice() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(self.conv(x))
+
+    layer = Layer(kind="conv", inputs=3, outputs=3, size=(4, 4))
+    grid = Grid(layer=layer, inputs=(3,), outputs=(3,), microseconds=((5.0,),))
+    table = Table(machine="", onnxruntime="", precision="int8", grids=(grid,), layers={"conv": 0})
+    assert prices(Twice(), (4, 4), table)["conv"](1.0, 1.0) == 10.0
