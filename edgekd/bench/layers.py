@@ -92,7 +92,10 @@ def _medians(sessions: list[ort.InferenceSession], settings: Settings) -> list[f
 
 def _sides(layer: Layer, conditions: Conditions) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if layer.groups > 1:
-        return (layer.inputs,), (layer.outputs,)  # never cut
+        # Whole groups go, and what enters goes with what leaves.
+        leaving = layer.outputs // layer.groups
+        counts = widths_of(layer.groups, max(1, -(-conditions.block // leaving)), conditions.most)
+        return (layer.inputs,), tuple(count * leaving for count in counts)
     block, most = conditions.block, conditions.most
     return widths_of(layer.inputs, block, most), widths_of(layer.outputs, block, most)
 
@@ -100,6 +103,8 @@ def _sides(layer: Layer, conditions: Conditions) -> tuple[tuple[int, ...], tuple
 def _pairs(layer: Layer, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     if layer.kind == "depthwise":
         yield from ((width, width) for width in outputs)
+    elif layer.groups > 1:
+        yield from ((width * layer.inputs // layer.outputs, width) for width in outputs)
     else:
         yield from ((width, other) for width in inputs for other in outputs)
 
@@ -129,7 +134,8 @@ def _operator(inputs: int, outputs: int, layer: Layer) -> tuple[NDArray[np.float
     generator = np.random.default_rng(0)
     if layer.kind == "linear":
         return generator.standard_normal((outputs, inputs)).astype(np.float32), "Gemm", {"transB": 1}
-    groups = inputs if layer.kind == "depthwise" else layer.groups
+    groups = 1 if layer.groups == 1 else outputs * layer.groups // layer.outputs
+    groups = inputs if layer.kind == "depthwise" else groups
     weights = generator.standard_normal((outputs, inputs // groups, *layer.kernel)).astype(np.float32)
     attributes = {"kernel_shape": layer.kernel, "strides": layer.stride, "dilations": layer.dilation, "group": groups}
     return weights, "Conv", {**attributes, "pads": (*layer.padding, *layer.padding)}

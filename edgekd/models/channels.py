@@ -33,6 +33,8 @@ class Group:
     """The path of a layer whose output channels they are."""
     width: int
     members: tuple[Member, ...]
+    unit: int = 1
+    """Channels of the root in each of them: more than one where whole groups of a convolution go."""
 
 
 _FILE = TypeAdapter(tuple[Group, ...])

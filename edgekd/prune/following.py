@@ -10,23 +10,18 @@ from torch import Tensor, nn
 
 from edgekd.models import network
 from edgekd.models.channels import Member, weight_of
-from edgekd.prune.groups import Dependencies
 from edgekd.prune.search import Cut
+from edgekd.prune.slicing import cut_channels
 
 _TOLERANCE = 1e-3
 
 
-def cut_out(whole: nn.Module, shape: tuple[int, int], cuts: Sequence[Cut], blocks: Sequence[str]) -> nn.Module:
+def cut_out(whole: nn.Module, cuts: Sequence[Cut], blocks: Sequence[str]) -> nn.Module:
     """Return a copy of the module without these channels and blocks."""
     narrow = copy.deepcopy(whole)
-    frozen = {name for name, parameter in whole.named_parameters() if not parameter.requires_grad}
-    dependencies = Dependencies(narrow, shape)
-    for cut in cuts:
-        dependencies.cut(cut.group, cut.channels)
+    cut_channels(narrow, cuts)
     for path in blocks:
         network.remove(narrow, path)
-    for name, parameter in narrow.named_parameters():
-        parameter.requires_grad_(name not in frozen)
     return narrow
 
 
@@ -67,9 +62,7 @@ def not_followed(
 ) -> dict[str, str]:
     """Return what alone cannot be cut, and why: groups by their root, blocks by their path."""
     alone = [(cut.group.root, [cut], list[str]()) for cut in cuts] + [(path, list[Cut](), [path]) for path in blocks]
-    reasons = {
-        name: why_lost(whole, cut_out(whole, shape, some, paths), shape, some, paths) for name, some, paths in alone
-    }
+    reasons = {name: why_lost(whole, cut_out(whole, some, paths), shape, some, paths) for name, some, paths in alone}
     return {name: why for name, why in reasons.items() if why}
 
 

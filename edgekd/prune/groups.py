@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from edgekd.errors import ModelError
 from edgekd.models.channels import Group, Member
+from edgekd.prune.coupling import coupled
 
 _IMAGE = 4
 
@@ -53,13 +54,9 @@ class Dependencies:
                 self.kept[group.root] = why
             else:
                 groups.append(group)
-        return sorted(groups, key=lambda group: group.root)
-
-    def cut(self, group: Group, channels: Sequence[int]) -> None:
-        """Remove these channels of a group from every layer of it."""
-        layer = dict(self._module.named_modules())[group.root]
-        function = tp.prune_conv_out_channels if isinstance(layer, nn.Conv2d) else tp.prune_linear_out_channels
-        self._graph.get_pruning_group(layer, function, idxs=list(channels)).prune()
+        found_together, kept = coupled(sorted(groups, key=lambda group: group.root), layers)
+        self.kept |= kept
+        return found_together
 
     def _group(self, group: Any) -> Group:
         members = []
@@ -88,8 +85,6 @@ class Dependencies:
             return "is parametrized"
         if member.layer in self._tied:
             return "shares its weights with another layer"
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and not _is_depthwise(layer):
-            return "is a convolution in groups"
         known = isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
         if not known and any(True for _ in layer.parameters()):
             return f"is a {type(layer).__name__}, whose channels the plan cannot narrow"
@@ -136,10 +131,6 @@ def _tied(module: nn.Module) -> set[str]:
         for parameter in layer.parameters(recurse=False):
             holders.setdefault(id(parameter), set()).add(path)
     return {path for paths in holders.values() if len(paths) > 1 for path in paths}
-
-
-def _is_depthwise(layer: nn.Conv2d) -> bool:
-    return layer.groups == layer.in_channels == layer.out_channels
 
 
 def _channels(layer: nn.Module, side: str) -> int:

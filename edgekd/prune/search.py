@@ -74,6 +74,10 @@ class Shape:
     block: int
     floor: float = 0.0
 
+    def of(self, group: Group) -> Shape:
+        """Return what is admissible in units of a group."""
+        return self if group.unit == 1 else Shape(max(1, -(-self.block // group.unit)), self.floor)
+
     def next(self, width: int, whole: int) -> int:
         """Return the next smaller width of a group that had `whole` channels at first, or the same."""
         smaller = width - (width % self.block or self.block)
@@ -235,7 +239,7 @@ class _State:
     def _moves(self) -> list[_Move]:
         moves = []
         for number in range(len(self.widths)):
-            smaller = self._shape.next(self.widths[number], self._candidates.original(number))
+            smaller = self._shape_of(number).next(self.widths[number], self._candidates.original(number))
             if smaller < self.widths[number] and not self._is_gone(number):
                 moves.append(_Move("group", number, smaller))
         return [*moves, *(_Move("block", number, 0) for number, here in enumerate(self.present) if here)]
@@ -243,10 +247,13 @@ class _State:
     def _undos(self) -> list[_Move]:
         moves = [_Move("block", number, 1) for number, here in enumerate(self.present) if not here]
         for number, group in enumerate(self._candidates.groups):
-            width, block = self.widths[number], self._shape.block
+            width, block = self.widths[number], self._shape_of(number).block
             if width < group.width and not self._is_gone(number):
                 moves.append(_Move("group", number, min(group.width, width - width % block + block)))
         return moves
+
+    def _shape_of(self, number: int) -> Shape:
+        return self._shape.of(self._candidates.groups[number])
 
     def _only_block(self, layers: Sequence[str]) -> int | None:
         """Return the block that holds all these layers."""
@@ -270,7 +277,7 @@ class _State:
                 return max(0.0, self._damage(move)) / saved, move
             if move.kind == "block":
                 return None
-            smaller = self._shape.next(move.width, self._candidates.original(move.number))
+            smaller = self._shape_of(move.number).next(move.width, self._candidates.original(move.number))
             if smaller == move.width:
                 return None
             move = _Move(move.kind, move.number, smaller)

@@ -52,7 +52,7 @@ class Sensitivity:
 
         `original` is the group's width before any cut, of which the shape's floor is a part.
         """
-        widths = shape.all(group.width, original or group.width)
+        widths = shape.of(group).all(group.width, original or group.width)
         if not widths:
             return np.zeros(group.width + 1)
         few = sorted({widths[index] for index in np.linspace(0, len(widths) - 1, _POINTS).round().astype(int)})

@@ -109,7 +109,7 @@ class _Cutter:
         dependencies = Dependencies(copy.deepcopy(whole.module), shape)
         self._groups = dependencies.groups(last, kept)
         first = network.build(whole.plan.model_copy(update={"removed": (), "widths": {}}), code).module
-        self._originals = [_outputs(first.get_submodule(group.root)) for group in self._groups]
+        self._originals = [_outputs(first.get_submodule(group.root)) // group.unit for group in self._groups]
         self._blocks: list[str] = []
         if config.depth and config.ranking == "sensitivity":
             self._blocks = blocks.removable(copy.deepcopy(whole.module), shape, (*kept, *watched, last))
@@ -151,7 +151,7 @@ class _Cutter:
         whole, shape = self._whole.module, self._shape
         while True:
             choice = choose_of(candidates)
-            narrow = cut_out(whole, shape, choice.cuts, choice.blocks)
+            narrow = cut_out(whole, choice.cuts, choice.blocks)
             why = why_lost(whole, narrow, shape, choice.cuts, choice.blocks)
             if not why:
                 return choice, narrow

@@ -66,7 +66,8 @@ def test_more_work_takes_longer() -> None:
     assert grid.at(64, 64) > 3 * grid.at(4, 4)
 
 
-def test_a_convolution_in_groups_is_measured_as_it_is() -> None:
+def test_a_convolution_in_groups_is_measured_with_fewer_groups() -> None:
     grouped = Layer(kind="conv", inputs=8, outputs=16, groups=4, kernel=(1, 1), size=(4, 4))
     grid = measure({"a": grouped}, conditions("float")).grids[0]
-    assert (grid.inputs, grid.outputs) == ((8,), (16,))
+    assert (grid.inputs, grid.outputs) == ((8,), (4, 8, 12, 16))
+    assert len(grid.microseconds[0]) == 4

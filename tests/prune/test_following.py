@@ -47,13 +47,14 @@ class Sigmoids(nn.Module):
         (torchvision.models.densenet121(), (64, 64)),
         (torchvision.models.shufflenet_v2_x0_5(), (64, 64)),
         (torchvision.models.squeezenet1_1(), (64, 64)),
+        (torchvision.models.regnet_y_400mf(), (64, 64)),
     ],
-    ids=["resnet", "sigmoid", "squeeze-and-excite", "dense", "shuffle", "fire"],
+    ids=["resnet", "sigmoid", "squeeze-and-excite", "dense", "shuffle", "fire", "groups"],
 )
 def test_nets_that_people_use_are_followed(module: nn.Module, shape: tuple[int, int]) -> None:
     cuts = halves(groups_of(module, shape))
     assert len(cuts) >= 2
-    narrow = cut_out(module, shape, cuts, ())
+    narrow = cut_out(module, cuts, ())
     assert why_lost(module, narrow, shape, cuts, ()) == ""
     before, after = (sum(macs.per_layer(each, shape).values()) for each in (module, narrow))
     assert after < 0.8 * before
@@ -108,7 +109,7 @@ class Asserting(HardCoded):
 def test_channels_that_cannot_be_cut_alone_are_named_with_the_reason(module: nn.Module, why: str) -> None:
     torch.manual_seed(0)
     cuts = halves(groups_of(module))
-    assert why in why_lost(module, cut_out(module, SHAPE, cuts, ()), SHAPE, cuts, ())
+    assert why in why_lost(module, cut_out(module, cuts, ()), SHAPE, cuts, ())
     lost = not_followed(module, SHAPE, cuts, ())
     assert {root: why in reason for root, reason in lost.items()} == {"conv": True}
 
@@ -117,13 +118,13 @@ def test_an_output_that_would_shrink_is_named() -> None:
     module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3))
     group = Dependencies(copy.deepcopy(module), SHAPE).groups("0", ())[0]
     cuts = [Cut(group, (0, 1))]
-    why = why_lost(module, cut_out(module, SHAPE, cuts, ()), SHAPE, cuts, ())
+    why = why_lost(module, cut_out(module, cuts, ()), SHAPE, cuts, ())
     assert why == "the network's output would be [4, 12, 12] in place of [6, 12, 12]"
 
 
 def test_frozen_layers_stay_frozen_and_blocks_go() -> None:
     module = CifarResNet(2, 4, widths=(8, 8, 16))
-    narrow = cut_out(module, SHAPE, halves(groups_of(module)), ("layer1.1",))
+    narrow = cut_out(module, halves(groups_of(module)), ("layer1.1",))
     frozen = {name for name, parameter in narrow.named_parameters() if not parameter.requires_grad}
     assert frozen == {"layer2.0.shortcut.weight", "layer3.0.shortcut.weight"}
     assert isinstance(narrow.get_submodule("layer1.1"), nn.Identity)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from edgekd.models.channels import Group
 from edgekd.models.cifar_resnet import CifarResNet
 from edgekd.prune.groups import Dependencies
+from edgekd.prune.search import Cut
+from edgekd.prune.slicing import cut_channels
 
 SHAPE = (8, 8)
 
@@ -90,8 +92,12 @@ def test_flatten_gives_each_channel_its_pixels_in_order() -> None:
     assert hidden.indices == tuple(range(96))
 
 
-def test_grouped_convolutions_stay_and_so_do_their_neighbours() -> None:
-    assert list(find(Grouped(), "head")) == ["point"]
+def test_what_enters_a_convolution_in_groups_goes_with_what_leaves_it_a_whole_group_at_a_time() -> None:
+    groups = find(Grouped(), "head")
+    assert sorted(groups) == ["grouped", "point"]
+    together = groups["grouped"]
+    assert (together.width, together.unit) == (2, 4)
+    assert layers(together) == {("stem", "out"), ("grouped", "out"), ("point", "in")}
 
 
 def test_protected_layers_stay() -> None:
@@ -105,7 +111,9 @@ def test_protecting_one_writer_of_a_sum_protects_the_sum() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "last"), [(resnet(), "linear"), (Depthwise(), "head"), (Vgg(), "head")], ids=["resnet", "deep", "vgg"]
+    ("module", "last"),
+    [(resnet(), "linear"), (Depthwise(), "head"), (Vgg(), "head"), (Grouped(), "head")],
+    ids=["resnet", "deep", "vgg", "groups"],
 )
 def test_cutting_channels_that_do_nothing_leaves_the_logits(module: nn.Module, last: str) -> None:
     """Rows and biases of two channels of every group are set to zero: to cut them then changes nothing."""
@@ -114,31 +122,51 @@ def test_cutting_channels_that_do_nothing_leaves_the_logits(module: nn.Module, l
     image = torch.randn(2, 3, *SHAPE)
     dependencies = Dependencies(module, SHAPE)
     groups = dependencies.groups(last, ())
-    for group in groups:
-        silence(module, group, (1, 2))
+    cuts = [Cut(group, (1, 2) if group.width > 2 else (1,)) for group in groups]
+    for cut in cuts:
+        silence(module, cut)
+    widths = {cut.group.root: module.get_submodule(cut.group.root).weight.shape[0] for cut in cuts}
     with torch.no_grad():
         before = module(image)
-        for group in groups:
-            dependencies.cut(group, (1, 2))
+        cut_channels(module, cuts)
         after = module(image)
     assert torch.allclose(before, after, atol=1e-5)
-    assert module.get_submodule(groups[0].root).weight.shape[0] == groups[0].width - 2
+    for cut in cuts:
+        left = module.get_submodule(cut.group.root).weight.shape[0]
+        assert left == widths[cut.group.root] - len(cut.channels) * cut.group.unit
 
 
-def silence(module: nn.Module, group: Group, channels: tuple[int, ...]) -> None:
-    for member in group.members:
+def silence(module: nn.Module, cut: Cut) -> None:
+    for member in cut.group.members:
         layer = module.get_submodule(member.layer)
+        parts = len(member.indices) // cut.group.width
         if member.side == "out":
             for tensor in (layer.weight, layer.bias):
                 if tensor is not None:
-                    tensor.data[[member.indices[channel] for channel in channels]] = 0
+                    rows = [member.indices[channel * parts + part] for channel in cut.channels for part in range(parts)]
+                    tensor.data[rows] = 0
 
 
-def test_a_depthwise_convolution_that_multiplies_channels_stays() -> None:
+def test_a_depthwise_convolution_that_multiplies_channels_is_followed() -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3, groups=16), nn.Conv2d(32, 32, 1), nn.Conv2d(32, 8, 1), nn.Flatten()
     )
-    assert set(find(module, "3")) == {"2"}
+    groups = find(module, "3")
+    assert {root: group.width for root, group in groups.items()} == {"0": 16, "2": 32}
+    cut_channels(module, [Cut(groups["0"], (3, 5))])
+    assert [module[1].in_channels, module[1].out_channels, module[1].groups] == [14, 28, 14]
+    assert module(torch.zeros(1, 3, *SHAPE)).shape[0] == 1
+
+
+class Unequal(Grouped):
+    """Two convolutions in different numbers of groups on one path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Conv2d(8, 8, 1, groups=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.point(self.other(self.grouped(self.stem(x))))).mean((2, 3)))
 
 
 class Own(nn.Module):
@@ -198,7 +226,7 @@ class Normed(nn.Module):
         (Tied(), {"point"}, "one", "shares its weights with another layer"),
         (Shuffling(), {"other"}, "conv", "takes them in no whole parts"),
         (Normed(), {"other"}, "conv", "is parametrized"),
-        (Grouped(), {"point"}, "stem", "is a convolution in groups"),
+        (Unequal(), {"point"}, "stem", "in different numbers of groups"),
     ],
     ids=["parameter", "tied", "pixel-shuffle", "weight-norm", "groups"],
 )

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from edgekd.models.cifar_resnet import CifarResNet
 from edgekd.prune.groups import Dependencies
-from edgekd.prune.search import Shape
+from edgekd.prune.search import Cut, Shape
 from edgekd.prune.sensitivity import Sensitivity
+from edgekd.prune.slicing import cut_channels
 
 SHAPE = (8, 8)
 
@@ -49,9 +50,7 @@ def test_damage_of_a_group_is_the_divergence_of_the_network_that_is_cut(root: st
     order = np.random.default_rng(0).permutation(group.width)
     found = Sensitivity(copy.deepcopy(module), [batch()], half=False).of_group(group, order, Shape(4))
     cut = copy.deepcopy(module)
-    dependencies = Dependencies(cut, SHAPE)
-    dependencies.groups("linear", ())
-    dependencies.cut(group, sorted(order[:4].tolist()))
+    cut_channels(cut, [Cut(group, tuple(sorted(order[:4].tolist())))])
     wanted = divergence(answers(module, batch()), answers(cut, batch()))
     assert found.shape == (group.width + 1,)
     assert found[0] == 0
