@@ -3,10 +3,10 @@
     python benchmarks/prune/zoo.py [--only NAME ...] [--seconds 900]
 
 Random weights. Each network goes through the stages initialise, prune (keep_macs = 0.5, ranking "global"; widths in
-blocks of 16, or of 8 where those cannot reach the half) and export in a process of its own with a time limit; export
-compares onnxruntime with torch to 1e-3 (relative) and refuses a difference. Writes benchmarks/results/prune-zoo.json:
-MACs before and what is kept, the widest difference, seconds, or the reason in one line. Networks that are there
-already are not run again, but for those named by --only.
+blocks of 16, or where those cannot reach the half of 8 or 4) and export in a process of its own with a time limit;
+export compares onnxruntime with torch to 1e-3 (relative) and refuses a difference. Writes
+benchmarks/results/prune-zoo.json: MACs before and what is kept, the widest difference, seconds, or the reason in one
+line. Networks that are there already are not run again, but for those named by --only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from results import FOLDER, write
 NAME = "prune-zoo"
 _HERE = Path(__file__).parent
 _IMAGES = 8
-_BLOCKS = (16, 8)
+_BLOCKS = (16, 8, 4)
 _TRANSFORMERS = ("vit", "swin", "maxvit")
 _AUXILIARY = {"googlenet", "inception_v3"}
 
@@ -125,7 +125,7 @@ def cut(name: str, folder: Path) -> dict[str, Any]:
 
 
 def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str, Any], int]:
-    """Cut in widths of 16, or of 8 where those cannot reach the half; return what the stage says, and the block."""
+    """Cut in the widest blocks that can reach the half; return what the stage says, and the block."""
     from edgekd.prune.stage import prune  # noqa: PLC0415 - torch, in the child alone
     from edgekd.train.device import resolve as place_of  # noqa: PLC0415
 
