@@ -131,8 +131,9 @@ def _latency_kept(judged: Judged, run: Measured | None) -> float | None:
     """Return what part of the unpruned network's latency the shipped file takes, on the target."""
     if _cut_for(judged) is None or run is None:
         return None
-    medians = {row.model: row.p50_ms for row in run.rows}
-    return medians[judged.shipped.precision] / medians["unpruned"]
+    # Both against the teacher, round by round: a neighbour that slows the machine down for a while slows all three.
+    times = {row.model: row.times_faster_than_teacher for row in run.rows}
+    return times["unpruned"] / times[judged.shipped.precision]
 
 
 def _pruning(judged: Judged) -> dict[str, Any]:
