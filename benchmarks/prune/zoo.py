@@ -152,13 +152,10 @@ def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str
 
 def spec_of(name: str) -> tuple[str, dict[str, Any], int, tuple[str, ...]]:
     """Return the callable, its arguments, the side of its images, and what must stay."""
-    if kind_of(name) in {"segmentation", "detector's backbone"}:
-        return (
-            "backbones:" + ("segmentation" if kind_of(name) == "segmentation" else "backbone"),
-            {"name": name},
-            224,
-            (),
-        )
+    if kind_of(name) == "segmentation":
+        return "backbones:segmentation", {"name": name}, 224, ()
+    if kind_of(name) == "detector's backbone":
+        return "backbones:backbone", {"name": name}, 320 if name.startswith("ssd") else 224, ()
     args = {"aux_logits": False, "init_weights": False} if name in _AUXILIARY else {}
     side = {"inception_v3": 299, "vit_h_14": 224}.get(name, 256 if name.startswith("swin_v2") else 224)
     return f"torchvision.models:{name}", args, side, ()
