@@ -102,6 +102,7 @@ def test_a_budget_shorter_than_one_epoch_is_refused_before_any_training(build: B
     assert not any(line.startswith("teacher runs") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_budget_measured_without_a_teacher_does_not_count_with_one(
     build: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ class Segmentation(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A detector's backbone: [N, 3, H, W] to all its feature maps, flattened and put side by side.
+    """A detector's backbone: [N, 3, H, W] to the means over the pixels of all its feature maps, side by side.
 
     The heads behind it choose boxes by the data, which no graph of fixed shapes can follow; what enters them stays.
     """
@@ -30,8 +30,8 @@ class Backbone(nn.Module):
         self.net = torchvision.models.get_model(name, weights=None, weights_backbone=None).backbone
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the feature maps as one row an image."""
-        return torch.cat([features.flatten(1) for features in self.net(x).values()], 1)
+        """Return one row an image."""
+        return torch.cat([features.mean((2, 3)) for features in self.net(x).values()], 1)
 
 
 def segmentation(name: str) -> nn.Module:
