@@ -2,11 +2,11 @@
 
     python benchmarks/prune/zoo.py [--only NAME ...] [--seconds 900]
 
-Random weights. Each network goes through the stages initialise, prune (keep_macs = 0.5, ranking "global"; widths in
-blocks of 16, or where those cannot reach the half of 8 or 4) and export in a process of its own with a time limit;
-export compares onnxruntime with torch to 1e-3 (relative) and refuses a difference. Writes
-benchmarks/results/prune-zoo.json: MACs before and what is kept, the widest difference, seconds, or the reason in one
-line. Networks that are there already are not run again, but for those named by --only.
+Random weights. Each network goes through the stages prune (keep_macs = 0.5, ranking "global"; widths in blocks of 16,
+or where those cannot reach the half of 8 or 4) and export in a process of its own with a time limit; export compares
+onnxruntime with torch to 1e-3 (relative) and refuses a difference. Writes benchmarks/results/prune-zoo.json: MACs
+before and what is kept, the widest difference, seconds, or the reason in one line. Networks that are there already are
+not run again, but for those named by --only.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from edgekd.errors import EdgekdError, ModelError
-from edgekd.recipe import Compute, Model, Prune
+from edgekd.recipe import Compute, Prune
 from edgekd.ref import Ref, resolve
 from edgekd.run import Run
 from edgekd.workload import arrays
-from edgekd.workload.dataset import Split
+from edgekd.workload.dataset import Images, Split
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from results import FOLDER, write
@@ -95,19 +95,13 @@ def apart(name: str, seconds: float) -> dict[str, Any]:
 def cut(name: str, folder: Path) -> dict[str, Any]:
     """Initialise, cut and export one network; return its row."""
     from edgekd.export.stage import export  # noqa: PLC0415 - torch, in the child alone
-    from edgekd.models.stage import initialise  # noqa: PLC0415
 
     model, args, size, protect = spec_of(name)
     code = resolve(model, _HERE)
-    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, size, size, 3), np.uint8)
-    arrays.save(Split(images, np.arange(_IMAGES)), folder / "images")
-    config = Model(model=model, args=args)
-    run, shape = Run(), (size, size)
+    arrays.save(Split(_images(size), np.arange(_IMAGES)), folder / "images")
+    run = Run()
     try:
-        if kind_of(name) in {"classifier", "transformer"}:
-            initialise.function(folder / "whole", run, code, None, config, 1000, shape, 0)
-        else:
-            _save_random(folder / "whole", model, args, code)
+        _save_random(folder / "whole", model, args, code)
         start = time.perf_counter()
         found, block = _pruned(folder, code, protect)
         seconds = time.perf_counter() - start
@@ -122,6 +116,13 @@ def cut(name: str, folder: Path) -> dict[str, Any]:
         "block": block,
         "prune_seconds": round(seconds, 1),
     }
+
+
+def _images(size: int) -> Images:
+    """Return noise, each image of its own colour: else all means over pixels are alike, and BatchNorm divides by 0."""
+    generator = np.random.default_rng(0)
+    colours = generator.integers(0, 192, (_IMAGES, 1, 1, 3))
+    return (colours + generator.integers(0, 64, (_IMAGES, size, size, 3))).astype(np.uint8)
 
 
 def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str, Any], int]:
@@ -162,13 +163,17 @@ def spec_of(name: str) -> tuple[str, dict[str, Any], int, tuple[str, ...]]:
 
 
 def _save_random(folder: Path, model: str, args: dict[str, Any], code: Any) -> None:
-    """Write a network that is no classifier, which the stage initialise would refuse."""
+    """Write a network with random weights, also where its authors begin with zeros: their answers would all agree."""
     import torch  # noqa: PLC0415 - in the child alone
 
     from edgekd.models import network  # noqa: PLC0415
 
     torch.manual_seed(0)
-    network.save(network.build(network.Plan(model=model, args=args), code), folder)
+    made = network.build(network.Plan(model=model, args=args), code)
+    for parameter in made.module.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    network.save(made, folder)
 
 
 def _counts(rows: dict[str, Any]) -> dict[str, str]:
