@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from edgekd import host as hosts
 from edgekd.evaluate.stage import evaluate
 from edgekd.export.stage import export, simplify
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project
-from edgekd.quantize.stage import quantize
-from edgekd.recipe import Recipe
+from edgekd.quantize.stage import convert
+from edgekd.quantizing import Quantizer
+from edgekd.recipe import Precision, Quantize, Recipe
 from edgekd.runtime import Settings, exact_here
 from edgekd.store import Artifact, Store
-from edgekd.target import Target
+from edgekd.target import Int8, Target
 
 
 def compile_for(store: Store, project: Project, networks: Networks, target: Target) -> Graphs:
@@ -25,7 +25,11 @@ def compile_for(store: Store, project: Project, networks: Networks, target: Targ
     student = exported(store, networks.student, project, samples, opset, ir)
     final = exported(store, networks.final, project, samples, opset, ir)
     simplified = store.run(simplify, graph=final.path, samples=samples)
-    return Graphs(teacher, student, final, simplified, _quantized(store, project, simplified, samples, target))
+    repaired = None
+    if shipped_precision(project.recipe, target) == "int8":
+        repaired = quantizer_of(store, project.recipe, simplified.path, samples, target).repaired()
+    candidates = _quantized(store, project, simplified, samples, target)
+    return Graphs(teacher, student, final, simplified, repaired, candidates)
 
 
 def compiled(store: Store, project: Project, network: Artifact, samples: Path, target: Target) -> Artifact:
@@ -35,16 +39,24 @@ def compiled(store: Store, project: Project, network: Artifact, samples: Path, t
     return _quantized(store, project, simplified, samples, target)
 
 
-def shipped_precision(recipe: Recipe, target: Target) -> Literal["int8", "fp16", "float"]:
-    """Return what a target's file is to be, by the recipe's word."""
-    wanted = recipe.quantize is not None and recipe.quantize.precision == "auto"
-    return target.precision if wanted else "float"
+def shipped_precision(recipe: Recipe, target: Target) -> Precision:
+    """Return what a target's file is to be, by the recipe's word or, where it leaves that open, the target's."""
+    if recipe.quantize is None:
+        return "float"
+    return target.precision if recipe.quantize.precision == "auto" else recipe.quantize.precision
+
+
+def quantizer_of(store: Store, recipe: Recipe, graph: Path, samples: Path, target: Target) -> Quantizer:
+    """Return what makes int8 candidates of a simplified graph for a target."""
+    config = recipe.quantize or Quantize()
+    return Quantizer(store, graph, samples, (target.int8 or Int8()).under(config), config)
 
 
 def _quantized(store: Store, project: Project, graph: Artifact, samples: Path, target: Target) -> Artifact:
     precision = shipped_precision(project.recipe, target)
-    policy = target.int8 if precision == "int8" else None
-    return store.run(quantize, graph=graph.path, samples=samples, policy=policy, precision=precision)
+    if precision == "int8":
+        return quantizer_of(store, project.recipe, graph.path, samples, target).first()
+    return store.run(convert, graph=graph.path, precision=precision)
 
 
 def exported(

@@ -49,3 +49,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `did you mean "x"? ` for the nearest known word, or nothing when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f'did you mean "{near[0]}"? ' if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another library's exception says, or its kind where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import host as hosts
-from edgekd import operators
+from edgekd import operators, quantization
 from edgekd.bench import measure as bench
+from edgekd.bench import profile
 from edgekd.budget import Reached, costliest, judge, judge_kept
 from edgekd.evaluate.stage import agree
 from edgekd.products import Graphs, LatencyCut, Networks
 from edgekd.project import Project
-from edgekd.quantize.stage import FLOAT
 from edgekd.recipe import Sparse
 from edgekd.report.contents import Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.latency import as_report
@@ -40,6 +40,10 @@ class Judged:
     """By stage, in order: the ONNX file and its evaluation on test; the last is what is shipped."""
     over_seeds: Mapping[str, list[float]]
     """By row: the accuracies on test of all seeds; empty where there is one."""
+    cost_of_float: Mapping[str, float]
+    """By node that the accuracy budget kept in float: milliseconds."""
+    study: tuple[Mapping[str, float], ...]
+    """What other draws of calibration images gave on validation."""
 
 
 def report_on(judged: Judged) -> Report:
@@ -85,8 +89,9 @@ def report_on(judged: Judged) -> Report:
         training=_training(judged),
         seeds=_seeds(judged),
         pruning={**_pruning(judged), **({"latency_kept": kept} if kept is not None else {})},
-        front={key: value for key, value in judged.graphs.candidates.metrics.items() if key.startswith("front")},
-        notes=(*_notes(judged), *_float_note(judged, ran)),
+        front=_front(judged),
+        quantization=quantization.of(judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study),
+        notes=(*_notes(judged), *_quantized_notes(judged, ran)),
     )
 
 
@@ -98,11 +103,11 @@ def _measure(judged: Judged, on_target: bool) -> Measured:
     """Time the teacher's float graph, the float parent and what is shipped, in one interleaved run."""
     runtime = judged.target.runtime
     settings = settings_of(runtime) if on_target else Settings(threads=runtime.threads)
-    models = {"teacher": judged.graphs.teacher.path, "float": judged.graphs.candidates.path / FLOAT}
+    models = {"teacher": judged.graphs.teacher.path, "float": judged.shipped.parent}
     if (cut := _cut_for(judged)) is not None:
         models["unpruned"] = cut.unpruned / judged.shipped.file
     if judged.shipped.precision != "float":
-        models[judged.shipped.precision] = judged.graphs.candidates.path / judged.shipped.file
+        models[judged.shipped.precision] = judged.shipped.path
     run = bench.measure(models, settings, judged.project.recipe.bench)
     return as_report(run)
 
@@ -165,12 +170,24 @@ def _seeds(judged: Judged) -> tuple[Spread, ...]:
     )
 
 
-def _float_note(judged: Judged, ran: dict[str, int]) -> list[str]:
-    left = operators.in_float(ran)
-    if judged.shipped.precision != "int8" or not left:
+def _front(judged: Judged) -> dict[str, Any]:
+    repaired = judged.graphs.repaired
+    return {key: value for key, value in (repaired.metrics if repaired else {}).items() if key.startswith("front")}
+
+
+def _quantized_notes(judged: Judged, ran: dict[str, int]) -> list[str]:
+    """Say what stays in float of an int8 graph and what that takes, and what else quantizing came to."""
+    if judged.shipped.precision != "int8":
         return []
-    named = ", ".join(f"{count} {name}" for name, count in left.items())
-    return [f"operators of the int8 graph that run in float here: {named}"]
+    shares = profile.shares(judged.shipped.path, exact_here(judged.target, hosts.this(), 1))
+    left = operators.in_float(ran)
+    notes = quantization.notes(judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study)
+    if not left:
+        return notes
+    named = ", ".join(
+        f"{count} {name} ({100 * shares.get(name, 0.0):.1f} % of the time)" for name, count in left.items()
+    )
+    return [*notes, f"operators of the int8 graph that run in float here: {named}"]
 
 
 def _selection(name: str, training: dict[str, Any]) -> str:
@@ -188,7 +205,7 @@ def _cut_notes(judged: Judged) -> list[str]:
     notes = []
     if isinstance(judged.project.recipe.prune, Sparse):
         found = judged.networks.cuts[-1].metrics
-        model = judged.graphs.candidates.path / judged.shipped.file
+        model = judged.shipped.path
         packed = len(zlib.compress(model.read_bytes(), 9)) / 1000
         notes.append(
             f"sparse: {100 * found['weights_kept'] / found['weights']:.1f} % of the weights are left; onnxruntime's "
@@ -223,7 +240,7 @@ def _notes(judged: Judged) -> list[str]:
         notes.append(f"{data['unreadable']} unreadable images were left out")
     if judged.graphs.simplified.metrics["skipped"]:
         notes.append(f"not simplified: {judged.graphs.simplified.metrics['skipped']}")
-    front = judged.graphs.candidates.metrics
+    front = _front(judged)
     if front.get("front") == "float":
         notes.append("the input does not feed exactly one convolution: normalisation stays in float")
     elif front.get("front_exact") is False:

@@ -15,26 +15,29 @@ from edgekd import target as shipped_targets
 from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
 from edgekd.chain import chain
-from edgekd.compilation import compile_for, evaluated, exported
+from edgekd.compilation import compile_for, evaluated, exported, quantizer_of
 from edgekd.errors import DivergedError, EdgekdError, ModelError, TargetError, did_you_mean
+from edgekd.evaluate.stage import agree
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks
 from edgekd.project import Project, open_project
+from edgekd.quantize.stage import INT8
+from edgekd.quantizing import Quantizer
 from edgekd.recipe import Recipe
 from edgekd.ref import Ref
 from edgekd.rehearse import rehearsal_of
 from edgekd.report.contents import Report
 from edgekd.run import Run
 from edgekd.runtime import check_provider, exact_here
-from edgekd.ship import Shipped, ship
+from edgekd.ship import Judge, Shipped, cost_of_float, ship
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
 from edgekd.train.device import Place, resolve
-from edgekd.workload.stage import prepare
+from edgekd.workload.stage import draw, prepare
 
 STAGES = (
     "prepare", "initialise", "teacher", "teach", "distill", "prune", "recover",
-    "export", "simplify", "quantize", "evaluate", "ship",
+    "export", "simplify", "repair", "calibrate", "sensitivity", "convert", "quantize", "evaluate", "ship",
 )  # fmt: skip
 TRAINING = frozenset({"teacher", "teach", "distill", "recover"})
 
@@ -178,14 +181,21 @@ def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None
             compile_for(store, project, networks, target)
 
 
+def _quantizer(store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target) -> Quantizer | None:
+    if graphs.repaired is None:
+        return None
+    return quantizer_of(store, project.recipe, graphs.simplified.path, networks.data.path / "calibration", target)
+
+
 def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target) -> Shipped:
     """Pick what is shipped, on validation."""
     val = networks.data.path / "val"
-    names = store.metrics(graphs.candidates)["candidates"]
-    logits = {name: evaluated(store, graphs.candidates.path / name, val, target) for name in names}
     teacher = evaluated(store, graphs.teacher.path, val, None)
     seen = networks.data.metrics["val_from_train"] and (project.start_saw_train or project.teacher_saw_train)
-    return ship(store, project.recipe, target, graphs.candidates.path, logits, teacher, val_was_seen=seen)
+    allowed = project.recipe.budget.over(target.budget).max_accuracy_drop
+    judge = Judge(lambda file: evaluated(store, file, val, target), teacher, seen, allowed)
+    quantizer = _quantizer(store, project, networks, graphs, target)
+    return ship(store, project.recipe, target, graphs.candidates, quantizer, judge)
 
 
 def _build_for(store: Store, request: _Request, networks: Networks, target: Target) -> Built:
@@ -194,7 +204,7 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     graphs = compile_for(store, project, networks, target)
     shipped = _ship(store, project, networks, graphs, target)
     test = networks.data.path / "test"
-    model = graphs.candidates.path / shipped.file
+    model = shipped.path
     files = {"teacher": graphs.teacher.path, "student": graphs.student.path}
     files |= {"pruned": graphs.exported.path} if project.recipe.prune else {}
     files |= {"simplified": graphs.simplified.path, shipped.precision: model}
@@ -204,7 +214,10 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
         stage: (file, evaluated(store, file, test, target if file == model else None)) for stage, file in files.items()
     }
     over_seeds = {row: _over_seeds(store, project, found, test, target) for row, found in networks.over_seeds.items()}
-    report = report_on(Judged(project, networks, graphs, target, shipped, measured, over_seeds))
+    quantizer = _quantizer(store, project, networks, graphs, target)
+    cost = cost_of_float(project.recipe, target, shipped, quantizer)
+    study = _study(store, project, networks, graphs, target)
+    report = report_on(Judged(project, networks, graphs, target, shipped, measured, over_seeds, cost, study))
     folder = request.out / f"{project.recipe.name}-{target.name}"
     contents = Contents(
         name=project.recipe.name,
@@ -218,6 +231,25 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     )
     bundle.write(contents, folder)
     return Built(folder, report)
+
+
+def _study(
+    store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target
+) -> tuple[dict[str, float], ...]:
+    """Quantize with other draws of calibration images; return what each makes of validation."""
+    config = project.recipe.quantize
+    if config is None or not config.study or graphs.repaired is None:
+        return ()
+    data = networks.data.path
+    parent = evaluated(store, graphs.simplified.path, data / "val", None)
+    found = []
+    for number in range(config.study):
+        seed = project.recipe.data.seed + 1 + number
+        drawn = store.run(draw, train=data / "train", count=project.samples, seed=seed)
+        candidates = quantizer_of(store, project.recipe, graphs.simplified.path, drawn.path, target).first()
+        int8 = evaluated(store, candidates.path / INT8, data / "val", target)
+        found.append({"top1": float(int8.metrics["top1"]), "agreement": agree(parent.path, int8.path)})
+    return tuple(found)
 
 
 def _over_seeds(

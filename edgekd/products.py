@@ -63,4 +63,6 @@ class Graphs:
     student: Artifact
     exported: Artifact
     simplified: Artifact
+    repaired: Artifact | None
+    """What int8 is made of; None where the target or the recipe wants no int8."""
     candidates: Artifact

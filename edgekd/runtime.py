@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import ModelProto
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.errors import ModelError, TargetError
+from edgekd.errors import ModelError, TargetError, first_line
 from edgekd.host import Host
 from edgekd.target import Runtime, Target
 
@@ -54,29 +56,47 @@ def check_provider(wanted: str) -> None:
         )
 
 
-def open_session(model: Path, settings: Settings, optimized: Path | None = None) -> Any:
+def open_session(model: Path, settings: Settings, optimized: Path | None = None, profile: Path | None = None) -> Any:
     """Return an onnxruntime session on the asked provider; `optimized` receives the graph that really runs.
+
+    `profile` is the beginning of the name of the file that onnxruntime's profiler writes.
 
     Raises TargetError where the provider is missing (onnxruntime itself only warns and takes another), ModelError
     where the file is no model.
     """
-    wanted = settings.providers[0]
-    check_provider(wanted)
+    options = options_of(settings)
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    return _opened(str(model), model.name, settings, options)
+
+
+def open_model(model: ModelProto, settings: Settings) -> Any:
+    """Return a session as `open_session` does, of a model in memory."""
+    return _opened(model.SerializeToString(), "the graph", settings, options_of(settings))
+
+
+def options_of(settings: Settings) -> Any:
+    """Return the session options that the settings ask for."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
     for key, value in settings.entries.items():
         options.add_session_config_entry(key, value)
-    if optimized is not None:
-        options.optimized_model_filepath = str(optimized)
+    return options
+
+
+def _opened(model: str | bytes, name: str, settings: Settings, options: Any) -> Any:
+    wanted = settings.providers[0]
+    check_provider(wanted)
     try:
-        session = ort.InferenceSession(str(model), options, providers=list(settings.providers))
+        session = ort.InferenceSession(model, options, providers=list(settings.providers))
     except Exception as error:
         # onnxruntime's exceptions share no base class but this one.
-        reason = str(error).splitlines()[0]
         raise ModelError(
-            f"{model.name} is not a model that onnxruntime takes: {reason}", "is it an ONNX file?"
+            f"{name} is not a model that onnxruntime takes: {first_line(error)}", "is it an ONNX file?"
         ) from None
     if session.get_providers()[0] != wanted:
         raise TargetError(
@@ -84,6 +104,20 @@ def open_session(model: Path, settings: Settings, optimized: Path | None = None)
             "its libraries are missing or do not fit; onnxruntime's own log names them",
         )
     return session
+
+
+def answer(session: Any, names: list[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return the named outputs for one batch of inputs. Raises ModelError where the graph does not take them."""
+    try:
+        found: list[NDArray[Any]] = session.run(names, dict(inputs))
+    except Exception as error:
+        # onnxruntime's exceptions share no base class but this one.
+        shapes = ", ".join(f"{name} {value.dtype} {list(value.shape)}" for name, value in inputs.items())
+        raise ModelError(
+            f"the graph does not take the data ({shapes}): {first_line(error)}",
+            "the data's names, types and shapes must be those of the graph's inputs",
+        ) from None
+    return found
 
 
 def run(session: Any, images: NDArray[Any], batch: int = 100) -> NDArray[np.float32]:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 
 from edgekd import host as hosts
-from edgekd.bench.measure import measure
+from edgekd.bench.measure import Measured, measure
 from edgekd.evaluate.stage import agree
 from edgekd.quantize.stage import FLOAT
+from edgekd.quantizing import Quantizer
 from edgekd.recipe import Recipe
 from edgekd.runtime import settings_of
 from edgekd.store import Artifact, Store
 from edgekd.target import Target
 
 _COLLAPSE = 0.10
+_NODES_TIMED = 8
 
 
 @dataclass(frozen=True)
 class Shipped:
     """The candidate that goes into the bundle, and why."""
 
+    candidates: Artifact
     file: str
     reason: str
 
@@ -32,57 +36,124 @@ class Shipped:
         """int8, fp16 or float."""
         return self.file.removesuffix(".onnx")
 
+    @property
+    def path(self) -> Path:
+        """The file itself."""
+        return self.candidates.path / self.file
+
+    @property
+    def parent(self) -> Path:
+        """The float file that it was made from."""
+        return self.candidates.path / FLOAT
+
+    @property
+    def in_float(self) -> tuple[str, ...]:
+        """The nodes that an accuracy budget kept in float."""
+        return tuple(self.candidates.metrics.get("in_float", ())) if self.precision == "int8" else ()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What candidates lose on validation, against what they may.
+
+    Where training has seen those images, accuracy there means nothing; then what counts is disagreement with the
+    float parent.
+    """
+
+    evaluate: Callable[[Path], Artifact]
+    """An ONNX file on validation, as the target will answer."""
+    teacher: Artifact
+    val_was_seen: bool
+    allowed: float | None
+    """The recipe's or the target's max_accuracy_drop."""
+
+    def lost(self, candidates: Artifact, file: str) -> float:
+        """Return the points, as a fraction, that a candidate loses."""
+        if self.val_was_seen:
+            return 1 - agree(self.evaluate(candidates.path / FLOAT).path, self.evaluate(candidates.path / file).path)
+        found = self.evaluate(candidates.path / file).metrics["top1"]
+        return float(self.teacher.metrics["top1"] - found)
+
+    def lost_by_float(self, candidates: Artifact) -> float:
+        """Return what the float parent itself loses."""
+        return 0.0 if self.val_was_seen else self.lost(candidates, FLOAT)
+
+    def keeps(self, candidates: Artifact, file: str) -> bool:
+        """Whether a candidate loses no more than it may, or no less than its float parent would."""
+        lost_by_float = self.lost_by_float(candidates)
+        # Without a budget a net that lost its mind is still not handed on.
+        allowed = self.allowed if self.allowed is not None else max(_COLLAPSE, lost_by_float)
+        return not self.lost(candidates, file) > allowed >= lost_by_float
+
 
 def ship(
-    store: Store,
-    recipe: Recipe,
-    target: Target,
-    candidates: Path,
-    logits: Mapping[str, Artifact],
-    teacher: Artifact,
-    val_was_seen: bool,
+    store: Store, recipe: Recipe, target: Target, candidates: Artifact, quantizer: Quantizer | None, judge: Judge
 ) -> Shipped:
     """Pick the first candidate that keeps the accuracy budget on validation and is no slower than float.
 
-    `logits` are the candidates evaluated on validation, best first. Where training has seen those images, accuracy
-    there means nothing; then what may be lost is disagreement with the float parent.
+    Where int8 does not keep it, `quantizer` tries harder. Raises EdgekdError.
     """
-    wanted = next(iter(logits))
+    wanted = store.metrics(candidates)["candidates"][0]
     if wanted == FLOAT:
-        return Shipped(FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
-    budget = recipe.budget.over(target.budget).max_accuracy_drop
-    lost = _lost(logits[FLOAT], logits[wanted], teacher, val_was_seen)
-    lost_float = 0.0 if val_was_seen else store.metrics(teacher)["top1"] - store.metrics(logits[FLOAT])["top1"]
-    # Without a budget a net that lost its mind is still not handed on.
-    budget = budget if budget is not None else max(_COLLAPSE, lost_float)
-    if lost > budget >= lost_float:
-        return Shipped(FLOAT, f"{wanted.removesuffix('.onnx')} loses {100 * lost:.2f} points on validation")
+        return Shipped(candidates, FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
+    for file in store.metrics(candidates)["candidates"]:
+        store.metrics(judge.evaluate(candidates.path / file))
+    lost = judge.lost(candidates, wanted)
+    if not judge.keeps(candidates, wanted):
+        improved = quantizer.improved(lambda tried: judge.keeps(tried, wanted)) if quantizer else None
+        precision = wanted.removesuffix(".onnx")
+        if improved is None:
+            return Shipped(candidates, FLOAT, f"{precision} loses {100 * lost:.2f} points on validation")
+        candidates = improved
+    return _fast_enough(store, recipe, target, Shipped(candidates, wanted, ""))
+
+
+def _fast_enough(store: Store, recipe: Recipe, target: Target, wanted: Shipped) -> Shipped:
+    """Return it with what the clock says of it, or its float parent where that is faster."""
+    effort = _effort(wanted)
     here = hosts.this()
     why_not = hosts.why_not(target.device, here)
     if why_not is not None:
-        return Shipped(wanted, f"as the target asks; its speed is not judged here: {why_not}")
+        reason = f"as the target asks{effort}; its speed is not judged here: {why_not}"
+        return Shipped(wanted.candidates, wanted.file, reason)
 
     def faster() -> str:
-        run = measure(
-            {"float": candidates / FLOAT, "wanted": candidates / wanted}, settings_of(target.runtime), recipe.bench
-        )
+        run = measure({"float": wanted.parent, "wanted": wanted.path}, settings_of(target.runtime), recipe.bench)
         return repr(run.faster["wanted"].value)
 
-    question = {
-        "float": store.digest(candidates / FLOAT),
-        "wanted": store.digest(candidates / wanted),
+    times = float(store.choose("ship", _question(store, target, [wanted.parent, wanted.path]), faster))
+    if times < 1:
+        reason = f"{wanted.precision} is slower here: {times:.2f}× the speed of float"
+        return Shipped(wanted.candidates, FLOAT, reason)
+    reason = f"{times:.2f}× as fast as its float parent when it was chosen{effort}"
+    return Shipped(wanted.candidates, wanted.file, reason)
+
+
+def _effort(wanted: Shipped) -> str:
+    if wanted.in_float:
+        return f", with {len(wanted.in_float)} node(s) in float for the accuracy budget"
+    learned = "optq" in wanted.candidates.metrics.get("rounding", ())
+    return ", with learned rounding" if learned else ""
+
+
+def _question(store: Store, target: Target, files: list[Path]) -> dict[str, Any]:
+    return {
+        "files": [store.digest(file) for file in files],
         "runtime": target.runtime.model_dump(mode="json"),
-        "machine": here.name,
+        "machine": hosts.this().name,
         "onnxruntime": ort.__version__,
     }
-    times = float(store.choose("ship", question, faster))
-    precision = wanted.removesuffix(".onnx")
-    if times < 1:
-        return Shipped(FLOAT, f"{precision} is slower here: {times:.2f}× the speed of float")
-    return Shipped(wanted, f"{times:.2f}× as fast as its float parent when it was chosen")
 
 
-def _lost(parent: Artifact, candidate: Artifact, teacher: Artifact, val_was_seen: bool) -> float:
-    if val_was_seen:
-        return 1 - agree(parent.path, candidate.path)
-    return float(teacher.metrics["top1"] - candidate.metrics["top1"])
+def cost_of_float(recipe: Recipe, target: Target, shipped: Shipped, quantizer: Quantizer | None) -> dict[str, float]:
+    """Return what each node that stays in float costs in milliseconds, measured here, all in one interleaved run.
+
+    Each is timed alone: the network with that node in float against the network with none; at most the first eight.
+    """
+    if quantizer is None or not shipped.in_float or hosts.why_not(target.device, hosts.this()) is not None:
+        return {}
+    whole = quantizer.with_in_float(()).path / shipped.file
+    alone = {node: quantizer.with_in_float((node,)).path / shipped.file for node in shipped.in_float[:_NODES_TIMED]}
+    run: Measured = measure({"": whole, **alone}, settings_of(target.runtime), recipe.bench)
+    least = run.latency_ms[""].p50.value
+    return {node: least / run.faster[node].value - least for node in alone}

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekd.errors import TargetError, did_you_mean
-from edgekd.recipe import Budget, file_name
+from edgekd.recipe import Budget, Quantize, file_name
 from edgekd.strict import explain
 
 
@@ -51,6 +51,13 @@ class Int8(Table):
     per_channel: bool = True
     reduce_range: bool = False
     """7-bit weights: needed where the instruction set saturates when it adds two products (x86 without VNNI)."""
+    symmetric: bool = False
+    """Activations lie symmetric about zero, as some accelerators want; a Relu is then an operator of its own."""
+
+    def under(self, recipe: Quantize) -> Int8:
+        """Return this policy with what a recipe says otherwise."""
+        given = {key: getattr(recipe, key) for key in Int8.model_fields}
+        return self.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
 class Target(Table):

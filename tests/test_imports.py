@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "prune": {"errors", "latency", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "export": {"constants", "errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
-    "quantize": {"constants", "errors", "run", "store", "target", "front", "runtime", "workload"},
+    "quantize": {"constants", "errors", "host", "recipe", "run", "store", "target", "front", "runtime", "workload"},
     "evaluate": {"run", "store", "runtime", "workload"},
     # What is measured, shipped and told.
     "bench": {"errors", "host", "latency", "recipe", "runtime"},
@@ -54,11 +54,26 @@ ALLOWED: dict[str, set[str]] = {
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
-    "ship": {"recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
-    "outcome": {"products", "project", "ship", "budget", "recipe", "host", "target", "store", "runtime", "operators"}
+    "quantizing": {"recipe", "target", "store", "quantize"},
+    "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
+    "quantization": {"ship", "store"},
+    "outcome": {
+        "products",
+        "project",
+        "ship",
+        "quantization",
+        "budget",
+        "recipe",
+        "host",
+        "target",
+        "store",
+        "runtime",
+        "operators",
+    }
     | {"bench", "evaluate", "quantize", "report"},
     "compilation": {
         "products",
+        "quantizing",
         "project",
         "recipe",
         "host",
@@ -85,8 +100,8 @@ ALLOWED: dict[str, set[str]] = {
     "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "cutting", "store", "target"}
     | {"models", "train", "distill", "prune"},
     "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
-    | {"products", "project", "rehearse", "chain", "compilation", "ship", "outcome"}
-    | {"workload", "train", "bundle", "report"},
+    | {"products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
+    | {"evaluate", "quantize", "workload", "train", "bundle", "report"},
     "cli": {"errors", "run", "recipe", "target", "host", "runtime", "pipeline", "bench", "report", "bundle"},
     "edgekd": {"pipeline", "workload"},
 }

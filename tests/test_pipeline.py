@@ -128,7 +128,7 @@ def test_from_a_stage_runs_it_again_and_those_after_it(toy: ToyBuild) -> None:
         toy.folder, targets=["arm64"], out=toy.folder / "dist", from_stage="simplify", run=Run(say=lines.append)
     )
     runs = {line.split()[0] for line in lines if "asked for by --from" in line}
-    assert runs == {"simplify", "quantize", "evaluate"}
+    assert runs == {"simplify", "repair", "calibrate", "quantize", "evaluate"}
 
 
 def test_a_missed_budget_is_exit_code_3_and_keeps_the_files(toy: ToyBuild) -> None:

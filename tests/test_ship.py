@@ -47,8 +47,11 @@ def picked(
     teacher, parent, int8 = (
         evaluated(folder, name, count) for name, count in zip(("teacher", "float", "int8"), wrong, strict=True)
     )
-    logits = {"int8.onnx": int8, "float.onnx": parent}
-    return ship.ship(Store(folder / "store"), recipe, target, folder, logits, teacher, val_was_seen=seen)
+    found = {"int8.onnx": int8, "float.onnx": parent}
+    candidates = Artifact("quantize", folder, {"candidates": ["int8.onnx", "float.onnx"]})
+    allowed = recipe.budget.over(target.budget).max_accuracy_drop
+    judge = ship.Judge(lambda file: found[file.name], teacher, seen, allowed)
+    return ship.ship(Store(folder / "store"), recipe, target, candidates, None, judge)
 
 
 def times(monkeypatch: pytest.MonkeyPatch, faster: float) -> list[int]:

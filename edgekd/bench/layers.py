@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgekd import host, runtime
 from edgekd.bench import runner
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, first_line
 from edgekd.latency import Grid, Layer, Table, widths_of
 from edgekd.runtime import Settings
 
@@ -85,7 +85,7 @@ def _medians(sessions: list[ort.InferenceSession], settings: Settings) -> list[f
     except Exception as error:
         # onnxruntime's exceptions share no base class but this one.
         raise ModelError(
-            f"a single layer cannot be measured here: {(str(error) or type(error).__name__).splitlines()[0]}",
+            f"a single layer cannot be measured here: {first_line(error)}",
             "take prune.keep_macs instead",
         ) from None
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from edgekd import host, runtime
 from edgekd.bench import runner, statistics
 from edgekd.bench.statistics import Latency, Quantile
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, first_line
 from edgekd.recipe import Bench
 from edgekd.runtime import Settings
 
@@ -49,7 +49,7 @@ def measure(models: Mapping[str, Path], settings: Settings, config: Bench) -> Me
     except Exception as error:
         # onnxruntime's exceptions share no base class but this one.
         raise ModelError(
-            f"{', '.join(models)} does not run on random pixels: {str(error).splitlines()[0]}",
+            f"{', '.join(models)} does not run on random pixels: {first_line(error)}",
             "bench feeds uint8 or float images, every dynamic dimension 1",
         ) from None
     first = times[next(iter(models))]

@@ -30,7 +30,7 @@ class Spec:
 
 def time_sessions(sessions: list[Any], spec: Spec) -> list[list[list[float]]]:
     """Return [model][round][call] milliseconds, batch 1. The models take turns, so that drift hits all alike."""
-    feeds = [_feed(session) for session in sessions]
+    feeds = [feed_of(session) for session in sessions]
     for session, feed in zip(sessions, feeds, strict=True):
         for _ in range(spec.warmup):
             session.run(None, feed)
@@ -53,7 +53,7 @@ def _round(session: Any, feed: dict[str, Any], calls: int) -> list[float]:
     return taken
 
 
-def _feed(session: Any) -> dict[str, Any]:
+def feed_of(session: Any) -> dict[str, Any]:
     """Return random values for every input, dynamic dimensions 1; pixels for uint8, standard normal for float."""
     import numpy as np  # noqa: PLC0415 - kept beside its use so that the file reads top down on a device
 

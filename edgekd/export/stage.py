@@ -16,7 +16,7 @@ import onnx
 import torch
 
 from edgekd import front, runtime
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, first_line
 from edgekd.export import graph as clean
 from edgekd.export.parity import TOLERANCE, relative_difference
 from edgekd.models import network
@@ -133,7 +133,7 @@ def _cause(error: BaseException) -> str:
     """Return the innermost reason: the exporter wraps it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return first_line(error)
 
 
 def _torch_logits(exported: Network, images: Images) -> np.ndarray:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from edgekd.errors import ModelError
+from edgekd.errors import ModelError, first_line
 from edgekd.recipe import Scalar
 from edgekd.ref import Ref
 from edgekd.workload.normalisation import Normalisation
@@ -111,7 +111,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and safetensors raise a dozen kinds for a file that is not theirs.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ModelError(
             f"{file.name} is not a weights file that can be read safely: {reason}",
             "save the state dict only: torch.save(model.state_dict(), …), or safetensors",

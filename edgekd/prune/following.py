@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from edgekd.errors import first_line
 from edgekd.models import network
 from edgekd.models.channels import Member, weight_of
 from edgekd.prune.search import Cut
@@ -39,7 +40,7 @@ def why_lost(
         answer = _run(narrow, image)
     except Exception as error:
         # The user's own forward: it may raise anything.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         return f"the network does not run without them: {reason}"
     unread = copy.deepcopy(whole)
     for cut in cuts:

@@ -2,137 +2,164 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from edgekd import front, runtime
+from edgekd import front
 from edgekd.errors import ModelError
-from edgekd.front import Absorption
-from edgekd.quantize.calibration import Reader
+from edgekd.quantize import qdq, rounding, saturation, settled, trial
+from edgekd.quantize.calibrate import grids_of
 from edgekd.quantize.compact import compact
+from edgekd.quantize.correction import correct_biases
+from edgekd.quantize.feed import Feed
+from edgekd.quantize.grid import Grid
 from edgekd.quantize.half import to_half
-from edgekd.run import Run
+from edgekd.quantize.observing import Observed, load
+from edgekd.quantize.settled import Settled
+from edgekd.quantize.trial import Answers
+from edgekd.quantize.wiring import Wiring
+from edgekd.recipe import Precision, Quantize
+from edgekd.run import Progress, Run
 from edgekd.store import Metrics, stage
 from edgekd.target import Int8
-from edgekd.workload import arrays
-from edgekd.workload.dataset import Images
 
 FLOAT = "float.onnx"
 INT8 = "int8.onnx"
 FP16 = "fp16.onnx"
-Precision = Literal["int8", "fp16", "float"]
-
-_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-_EFFECT_IMAGES = 256
+_GAIN = 0.05
+"""Decibels that a repair must gain to be kept under `auto`: less is chance."""
 
 
-@stage(writes="candidates", version=1, tools=("onnx", "onnxruntime", "numpy"))
-def quantize(out: Path, run: Run, graph: Path, samples: Path, policy: Int8 | None, precision: Precision) -> Metrics:
-    """Write float.onnx, and int8.onnx or fp16.onnx beside it where the target wants that.
-
-    `samples` is the calibration split; `policy` the target's types. Raises ModelError where nothing can be quantized.
-    """
+@stage(writes="candidates", version=2, tools=("onnx", "onnxruntime", "numpy"))
+def convert(out: Path, run: Run, graph: Path, precision: Precision) -> Metrics:
+    """Write float.onnx, and fp16.onnx beside it where that is asked for."""
     out.mkdir()
     model = onnx.load(graph)
     onnx.save(model, out / FLOAT)
-    metrics: Metrics = {"candidates": [FLOAT]}
-    if precision == "fp16":
-        onnx.save(to_half(model), out / FP16)
-        metrics["candidates"] = [FP16, FLOAT]
-    if precision == "int8" and policy is not None:
-        images = arrays.load(samples).images
-        metrics |= _int8(model, images, policy, out / INT8)
-        metrics["candidates"] = [INT8, FLOAT]
-    return metrics
+    if precision != "fp16":
+        return {"candidates": [FLOAT]}
+    onnx.save(to_half(model), out / FP16)
+    return {"candidates": [FP16, FLOAT]}
 
 
-def _int8(model: ModelProto, images: Images, policy: Int8, out: Path) -> Metrics:
-    shape = front.shape_of(model)
-    whole = ModelProto()
-    whole.CopyFrom(model)
-    absorption = front.absorb(model)
-    with TemporaryDirectory(dir=out.parent) as folder:
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        # The quantizer needs shapes to find what is a float tensor.
-        onnx.save(onnx.shape_inference.infer_shapes(model), source)
-        if absorption is None:
-            reader = Reader(images, front.IMAGE, lambda batch: batch)
-        else:
-            fed = absorption
-            reader = Reader(images, model.graph.input[0].name, lambda batch: front.as_input(batch, fed))
-        _quantize_static(source, target, reader, policy, absorption, [node.name for node in front.nodes_of(model)])
-        metrics = _effect(whole, source, images, absorption, Path(folder))
-        quantized = onnx.load(target)
-    if absorption is not None:
-        front.pixels_enter(quantized, shape)
+@stage(writes="candidates", version=2, tools=("onnx", "onnxruntime", "numpy"))
+def quantize(
+    out: Path,
+    run: Run,
+    graph: Path,
+    repaired: Path,
+    observed: Path,
+    samples: Path,
+    policy: Int8,
+    config: Quantize,
+    in_float: tuple[str, ...],
+) -> Metrics:
+    """Write int8.onnx, and float.onnx beside it: the graph as it came.
+
+    `repaired` and `observed` are of the stages `repair` and `calibrate`; the nodes of `in_float` stay in float.
+    Raises ModelError where nothing could be quantized.
+    """
+    out.mkdir()
+    onnx.save(onnx.load(graph), out / FLOAT)
+    found = settled.load(repaired)
+    seen = load(observed)
+    parts = _Parts(found, seen, grids_of(seen, found, policy, config), policy, frozenset(in_float) | found.in_front)
+    feed = found.entry.feed(samples)
+    model, scales, metrics = _rounded(parts, config, feed, run)
+    finished = finish(qdq.quantized(model, parts.grids, scales, policy, parts.in_float), found, onnx.load(graph))
+    onnx.save(finished, out / INT8)
+    clipped = saturation.count(model, feed.first(saturation.IMAGES), parts.grids, scales, policy, parts.in_float)
+    saturated = {"sums": clipped.sums, "clipped": clipped.clipped, "layers": list(clipped.layers[:5])}
+    return {
+        "candidates": [INT8, FLOAT],
+        "calibrator": config.calibrator,
+        "images": seen.images,
+        "saturation": saturated,
+        "in_float": sorted(in_float),
+        **metrics,
+    }
+
+
+@dataclass(frozen=True)
+class _Parts:
+    found: Settled
+    observed: Observed
+    grids: dict[str, Grid]
+    policy: Int8
+    in_float: frozenset[str]
+
+
+def _rounded(
+    parts: _Parts, config: Quantize, feed: Feed, run: Run
+) -> tuple[ModelProto, dict[str, NDArray[np.float32]], Metrics]:
+    """Return the float graph with its weights as they will be rounded, their scales, and what each repair gained."""
+    few = feed.first(trial.IMAGES)
+    reference = trial.answers(parts.found.model, few)
+    model = _copy(parts.found.model)
+    scales: dict[str, NDArray[np.float32]] = {}
+    before: dict[str, NDArray[np.float32]] = {}
+    gains: dict[str, float] = {"nearest": _sqnr(parts, model, scales, few, reference)}
+    best = gains["nearest"]
+    done = []
+    if config.rounding == "optq" and parts.policy.weights == "int8":
+
+        def show(count: int, total: int) -> None:
+            run.show(Progress("quantize", count, total, "learned rounding"))
+
+        learned = rounding.learn(parts.found.model, feed, parts.grids, parts.policy, parts.in_float, show)
+        model = _with_weights(parts.found.model, learned.weights)
+        scales, before = dict(learned.scales), dict(learned.before)
+        best = gains["optq"] = _sqnr(parts, model, scales, few, reference)
+        done.append("optq")
+    if config.correct_bias is not False and parts.policy.weights == "int8":
+        corrected = _copy(model)
+        correct_biases(corrected, parts.observed.patches, parts.policy, parts.in_float, before, scales)
+        gains["bias corrected"] = _sqnr(parts, corrected, scales, few, reference)
+        if config.correct_bias is True or gains["bias corrected"] > best + _GAIN:
+            model = corrected
+            done.append("bias corrected")
+    return model, scales, {"rounding": done, "rounding_sqnr": gains}
+
+
+def _sqnr(
+    parts: _Parts, model: ModelProto, scales: dict[str, NDArray[np.float32]], few: Feed, reference: Answers
+) -> float:
+    tried = qdq.quantized(model, parts.grids, scales, parts.policy, parts.in_float)
+    return trial.sqnr(reference, trial.answers(tried, few))
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
+def _with_weights(model: ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> ModelProto:
+    wiring = Wiring(_copy(model))
+    for name, weight in weights.items():
+        wiring.set(name, weight)
+    return wiring.model
+
+
+def finish(quantized: ModelProto, found: Settled, graph: ModelProto) -> ModelProto:
+    """Return the QDQ graph as it is shipped: pixels enter, names are short, versions are those of the float graph."""
+    if found.entry.kind == "absorbed":
+        front.pixels_enter(quantized, front.shape_of(graph))
     compact(quantized)
-    quantized.ir_version = model.ir_version
+    quantized.ir_version = graph.ir_version
     quantized.producer_name, quantized.producer_version = "edgekd", ""
     # onnxruntime's quantizer adds the domains of its own operators, of which a QDQ graph has none.
-    kept = [opset for opset in quantized.opset_import if opset.domain in ("", "ai.onnx")]
+    used = {node.domain for node in quantized.graph.node} | {""}
+    kept = [opset for opset in quantized.opset_import if opset.domain in used or opset.domain == "ai.onnx"]
     del quantized.opset_import[:]
     quantized.opset_import.extend(kept)
-    onnx.checker.check_model(quantized, full_check=True)
-    onnx.save(quantized, out)
-    count = sum(node.op_type == "QuantizeLinear" for node in quantized.graph.node)
-    if not count:
+    if not any(node.op_type == "QuantizeLinear" for node in quantized.graph.node):
         raise ModelError("the graph has no operator that can be quantized", 'set quantize.precision = "float"')
-    return metrics
-
-
-def _quantize_static(
-    source: Path, target: Path, reader: Reader, policy: Int8, absorption: Absorption | None, kept: list[str]
-) -> None:
-    extra: dict[str, Any] = {}
-    if absorption is not None:
-        # The pixels' own grid: they enter the first integer convolution as they are.
-        entry = {
-            "scale": np.array(absorption.scale, np.float32),
-            "zero_point": np.array(absorption.zero_point, np.uint8),
-            "quant_type": QuantType.QUInt8,
-        }
-        extra["TensorQuantOverrides"] = {front.ABSORBED: [entry]}
-    root = logging.getLogger()
-    level = root.level
-    # It advises on the root logger to run its own pre-processing, which export and simplify have replaced.
-    root.setLevel(logging.ERROR)
-    try:
-        quantize_static(
-            str(source),
-            str(target),
-            reader,
-            quant_format=QuantFormat.QDQ,
-            activation_type=_TYPES[policy.activations],
-            weight_type=_TYPES[policy.weights],
-            per_channel=policy.per_channel,
-            reduce_range=policy.reduce_range,
-            calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=kept,
-            extra_options=extra,
-        )
-    finally:
-        root.setLevel(level)
-
-
-def _effect(whole: ModelProto, absorbed: Path, images: Images, absorption: Absorption | None, folder: Path) -> Metrics:
-    """Measure what absorbing the front changes in float: nothing but rounding where the fold is exact."""
-    if absorption is None:
-        return {"front": "float", "front_exact": True, "front_agreement": 1.0}
-    before = folder / "whole.onnx"
-    onnx.save(whole, before)
-    few = images[:: max(1, len(images) // _EFFECT_IMAGES)]
-    settings = runtime.Settings()
-    reference = runtime.run(runtime.open_session(before, settings), few)
-    folded = runtime.run(runtime.open_session(absorbed, settings), front.as_input(few, absorption))
-    return {
-        "front": "absorbed",
-        "front_exact": absorption.exact,
-        "front_agreement": float((reference.argmax(1) == folded.argmax(1)).mean()),
-    }
+    onnx.checker.check_model(quantized, full_check=True)
+    return quantized

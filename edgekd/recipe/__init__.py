@@ -3,11 +3,24 @@
 from edgekd.recipe.basis import Scalar
 from edgekd.recipe.losses import FeatureLoss, Hint, LogitLoss, Loss
 from edgekd.recipe.reading import FILE_NAME, digits, file_name, load, parse
-from edgekd.recipe.tables import Bench, Budget, Compute, Data, Model, Prune, Pruning, Quantize, Recipe, Sparse, Teacher
+from edgekd.recipe.tables import (
+    Bench,
+    Budget,
+    Compute,
+    Data,
+    Model,
+    Precision,
+    Prune,
+    Pruning,
+    Quantize,
+    Recipe,
+    Sparse,
+    Teacher,
+)
 from edgekd.recipe.training import Augment, Distill, RandAugment, TeacherCache, Training
 
 __all__ = [
     "FILE_NAME", "Augment", "Bench", "Budget", "Compute", "Data", "Distill", "FeatureLoss", "Hint", "LogitLoss",
-    "Loss", "Model", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe", "Scalar", "Sparse", "Teacher",
-    "TeacherCache", "Training", "digits", "file_name", "load", "parse",
+    "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe", "Scalar", "Sparse",
+    "Teacher", "TeacherCache", "Training", "digits", "file_name", "load", "parse",
 ]  # fmt: skip

@@ -91,6 +91,8 @@ class Report(Table):
     seeds: tuple[Spread, ...]
     pruning: dict[str, Any]
     front: dict[str, Any]
+    quantization: dict[str, Any]
+    """How int8 was made: calibrator, repairs and their gains in dB, saturation, nodes in float; empty without int8."""
     notes: tuple[str, ...]
 
     @property

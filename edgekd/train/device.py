@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict
 
 from edgekd import host
-from edgekd.errors import RecipeError
+from edgekd.errors import RecipeError, first_line
 from edgekd.recipe import Compute
 
 _COMPILERS = (os.environ.get("CXX", "g++"), "g++", "clang++")
@@ -86,7 +86,7 @@ def open_fabric(place: Place) -> Fabric:
     try:
         fabric = Fabric(accelerator=place.device, devices=1, precision=place.precision, strategy=place.strategy)
     except ValueError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RecipeError(f'compute.strategy = "{place.strategy}": {reason}', 'the default is "auto"') from None
     fabric.launch()
     return fabric

@@ -56,6 +56,14 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
     }
 
 
+@stage(writes="calibration", version=1, tools=("numpy",))
+def draw(out: Path, run: Run, train: Path, count: int, seed: int) -> Metrics:
+    """Write another draw of calibration images, stratified, from a prepared train split."""
+    split = arrays.load(train)
+    arrays.save(split.take(stratified(split.labels, count, seed)), out)
+    return {"images": count}
+
+
 def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) -> Dataset:
     if isinstance(source, Path):
         return folder.read(source, val, config, run)

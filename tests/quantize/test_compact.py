@@ -8,11 +8,20 @@ import onnx
 import onnxruntime as ort
 import pytest
 from onnx import ModelProto
-from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, quantize_static
 
-from edgekd.quantize.calibration import Reader
 from edgekd.quantize.compact import compact
 from edgekd.workload import arrays
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    """All images at once."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.batches = iter([{"image": images}])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.batches, None)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +29,7 @@ def quantized(task: Any, tmp_path_factory: pytest.TempPathFactory) -> ModelProto
     """The graph as onnxruntime's quantizer leaves it."""
     folder = tmp_path_factory.mktemp("raw")
     onnx.save(onnx.shape_inference.infer_shapes(onnx.load(task.graph)), folder / "float.onnx")
-    reader = Reader(arrays.load(task.samples).images, "image", lambda batch: batch)
+    reader = Reader(arrays.load(task.samples).images)
     quantize_static(
         str(folder / "float.onnx"),
         str(folder / "int8.onnx"),

@@ -11,7 +11,10 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from edgekd import operators
-from edgekd.quantize.stage import FLOAT, FP16, INT8, quantize
+from edgekd.quantize.calibrate import calibrate
+from edgekd.quantize.repair import repair
+from edgekd.quantize.stage import FLOAT, FP16, INT8, convert, quantize
+from edgekd.recipe import Quantize
 from edgekd.run import Run
 from edgekd.runtime import Settings
 from edgekd.target import Int8
@@ -23,9 +26,21 @@ class Made:
     metrics: dict[str, Any]
 
 
-def make(task: Any, folder: Path, precision: Any, policy: Int8 | None) -> Made:
-    metrics = quantize.function(folder / "candidates", Run(), task.graph, task.samples, policy, precision)
-    return Made(folder / "candidates", dict(metrics))
+def make(task: Any, folder: Path, precision: Any, policy: Int8 | None, **given: Any) -> Made:
+    """Run the stages, one after the other."""
+    candidates = folder / "candidates"
+    if policy is None:
+        return Made(candidates, dict(convert.function(candidates, Run(), task.graph, precision)))
+    config = Quantize(**given)
+    run = Run()
+    front = repair.function(folder / "repaired", run, task.graph, task.samples, None, policy, config.for_repair())
+    histograms = config.calibrator != "min-max"
+    calibrate.function(folder / "observed.npz", run, folder / "repaired", task.samples, histograms)
+    metrics = quantize.function(
+        candidates, run, task.graph, folder / "repaired", folder / "observed.npz", task.samples, policy,
+        config.for_rounding("optq" if config.rounding == "optq" else "nearest"), (),
+    )  # fmt: skip
+    return Made(candidates, {**front, **metrics})
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["8bit", "7bit"])

@@ -52,6 +52,7 @@ def report() -> Report:
         seeds=(),
         pruning={},
         front={"front_exact": True},
+        quantization={"calibrator": "min-max"},
         notes=("n",),
     )
 

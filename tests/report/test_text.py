@@ -56,6 +56,7 @@ def report(**changes: Any) -> Report:
         "seeds": (),
         "pruning": {},
         "front": {},
+        "quantization": {},
         "notes": (),
     }
     return Report(**{**values, **changes})

@@ -1,0 +1,32 @@
+"""Where the time of a model goes, by operator, as onnxruntime's own profiler sees the optimised graph."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edgekd import runtime
+from edgekd.bench import runner
+from edgekd.runtime import Settings
+
+_WARMUP = 10
+_CALLS = 50
+
+
+def shares(model: Path, settings: Settings) -> dict[str, float]:
+    """Return the part of the time that each kind of operator takes, batch 1, largest first; they sum to 1."""
+    with TemporaryDirectory() as folder:
+        session = runtime.open_session(model, settings, profile=Path(folder) / "profile")
+        feed = runner.feed_of(session)
+        for _ in range(_WARMUP + _CALLS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    runs = [event["args"] | {"dur": event["dur"]} for event in events if event.get("cat") == "Node"]
+    times: Counter[str] = Counter()
+    # What comes first is the warm-up: each node runs once a call.
+    for event in runs[len(runs) * _WARMUP // (_WARMUP + _CALLS) :]:
+        times[event["op_name"]] += event["dur"]
+    total = sum(times.values()) or 1
+    return {name: time / total for name, time in times.most_common()}

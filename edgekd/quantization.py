@@ -1,0 +1,62 @@
+"""How int8 was made, as the report keeps it and as its notes say it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgekd.ship import Shipped
+from edgekd.store import Artifact
+
+
+def of(
+    shipped: Shipped, repaired: Artifact | None, cost: Mapping[str, float], study: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return what the report keeps; empty where no int8 was made."""
+    if repaired is None:
+        return {}
+    made = {key: value for key, value in shipped.candidates.metrics.items() if key != "candidates"}
+    done = {key: value for key, value in repaired.metrics.items() if not key.startswith("front")}
+    drawn = {"study": [dict(each) for each in study]} if study else {}
+    return {**done, **made, "float_costs_ms": dict(cost), **drawn}
+
+
+def notes(
+    shipped: Shipped, repaired: Artifact | None, cost: Mapping[str, float], study: Sequence[Mapping[str, float]]
+) -> list[str]:
+    """Return a line for each thing that a user would want to know of an int8 file."""
+    if repaired is None:
+        return []
+    made = shipped.candidates.metrics
+    found = [_how(made, repaired.metrics)]
+    clipped = made["saturation"]
+    if clipped["clipped"]:
+        part = clipped["clipped"] / clipped["sums"]
+        found.append(
+            f"on x86 without VNNI {clipped['clipped']} of {clipped['sums']} sums of two products ({part:.1e}) would "
+            f"have been clipped, most in {clipped['layers'][0]}: for such machines take 7-bit weights (target cpu)"
+        )
+    if shipped.in_float:
+        named = [f"{node} (+{cost[node]:.3f} ms)" if node in cost else node for node in shipped.in_float]
+        found.append(f"in float for the accuracy budget: {', '.join(named)}")
+    if study:
+        tops = [100 * each["top1"] for each in study]
+        agreed = [100 * each["agreement"] for each in study]
+        found.append(
+            f"{len(study)} other draws of calibration images: top-1 on validation {min(tops):.2f} – {max(tops):.2f} % "
+            f"(deviation {statistics.pstdev(tops):.2f}), agreement with float {min(agreed):.2f} – {max(agreed):.2f} %"
+        )
+    return found
+
+
+def _how(made: Mapping[str, Any], repaired: Mapping[str, Any]) -> str:
+    """Say the calibrator and the repairs with their gains on calibration images."""
+    before = repaired.get("repairs_sqnr", {})
+    steps = [f"{name} {before[name] - before['none']:+.1f} dB" for name in repaired["repairs"] if name in before]
+    after = made["rounding_sqnr"]
+    steps += [
+        f"{'learned rounding' if name == 'optq' else name} {after[name] - after['nearest']:+.1f} dB"
+        for name in made["rounding"]
+    ]
+    return f"int8: {made['calibrator']} over {made['images']} images; repairs: {', '.join(steps) or 'none helped'}"

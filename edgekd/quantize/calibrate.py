@@ -1,0 +1,54 @@
+"""The stage `calibrate`: what each tensor of a repaired graph takes for values, for any policy and any target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgekd.quantize import ranges, settled
+from edgekd.quantize.grid import Grid, of_activation
+from edgekd.quantize.observing import Observed, observe
+from edgekd.quantize.settled import Settled
+from edgekd.recipe import Quantize
+from edgekd.run import Progress, Run
+from edgekd.store import Metrics, stage
+from edgekd.target import Int8
+
+
+@stage(writes="observed.npz", version=1, tools=("onnxruntime", "numpy"))
+def calibrate(out: Path, run: Run, repaired: Path, samples: Path, histograms: bool) -> Metrics:
+    """Write what the calibration images make of every tensor: ranges, mean patches, and histograms where asked for.
+
+    Raises ModelError for values that are no finite numbers, naming the tensor and the image.
+    """
+    found = settled.load(repaired)
+    feed = found.entry.feed(samples)
+
+    def show(done: int, total: int) -> None:
+        run.show(Progress("calibrate", done, total, f"{feed.count} images"))
+
+    observed = observe(found.model, found.tensors, feed, histograms, show)
+    observed.save(out)
+    return {"images": observed.images, "tensors": len(observed.low), "histograms": histograms}
+
+
+def grids_of(observed: Observed, found: Settled, policy: Int8, config: Quantize) -> dict[str, Grid]:
+    """Return the grid of every activation by the calibrator that the recipe names."""
+    grids = {name: of_activation(*range_of(observed, name, policy, config), policy) for name in found.tensors}
+    if found.entry.kind == "absorbed":
+        # The pixels' own grid: they enter the first integer convolution as they are.
+        grids[found.entry.name] = Grid(found.entry.scale, found.entry.zero_point, 0, 255)
+    return grids
+
+
+def range_of(observed: Observed, name: str, policy: Int8, config: Quantize) -> ranges.Range:
+    """Return one tensor's range by the calibrator."""
+    low, high = observed.low[name], observed.high[name]
+    counts: Mapping[str, ranges.Counts] = observed.counts
+    if config.calibrator == "min-max" or name not in counts:
+        return low, high
+    if config.calibrator == "percentile":
+        return ranges.percentile(counts[name], low, high, config.percentile)
+    if config.calibrator == "mse":
+        return ranges.mse(counts[name], low, high, lambda least, most: of_activation(least, most, policy))
+    return ranges.entropy(counts[name], low, high, levels=128)

@@ -1,0 +1,122 @@
+"""onnxruntime's own quantizer, told every scale: a standard QDQ graph comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData, TensorsData
+from onnxruntime.quantization.calibrate import CalibrationMethod
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+from edgekd.quantize.grid import Grid
+from edgekd.target import Int8
+
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+KINDS = frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
+"""The operators that onnxruntime's quantizer knows."""
+
+
+def quantized(
+    model: ModelProto,
+    grids: Mapping[str, Grid],
+    scales: Mapping[str, NDArray[np.float32]],
+    policy: Int8,
+    in_float: frozenset[str] = frozenset(),
+    only: frozenset[str] = frozenset(),
+) -> ModelProto:
+    """Return the QDQ graph. `model` carries its shapes and is not changed.
+
+    `grids` are of the activations; `scales` of the weights that were rounded beforehand, a value per output channel,
+    along the weight's first axis. `in_float` names nodes that stay as they are; `only`, if any, those that do not.
+    """
+    overrides: dict[str, list[dict[str, Any]]] = {name: [_entry(grid, policy)] for name, grid in grids.items()}
+    for name, given in scales.items():
+        overrides[name] = [_weight_entry(scale, policy) for scale in given]
+        overrides[name][0]["axis"] = 0
+    ends = {name: _data(grid) for name, grid in _all_ranges(model, grids).items()}
+    known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
+    known |= {value.name for value in model.graph.initializer}
+    working = ModelProto()
+    working.CopyFrom(model)
+    extra = {
+        "TensorQuantOverrides": {name: entry for name, entry in overrides.items() if name in known},
+        "ActivationSymmetric": policy.symmetric,
+    }
+    with _quiet():
+        quantizer = QDQQuantizer(
+            _marked(working),
+            policy.per_channel,
+            policy.reduce_range,
+            _TYPES[policy.weights],
+            _TYPES[policy.activations],
+            TensorsData(CalibrationMethod.MinMax, ends),
+            sorted(only),
+            sorted(in_float),
+            sorted(KINDS),
+            extra,
+        )
+        result: ModelProto = quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    return result
+
+
+def _entry(grid: Grid, policy: Int8) -> dict[str, Any]:
+    integer = np.uint8 if policy.activations == "uint8" else np.int8
+    return {
+        "scale": np.array(grid.scale, np.float32),
+        "zero_point": np.array(grid.zero_point, integer),
+        "quant_type": _TYPES[policy.activations],
+    }
+
+
+def _weight_entry(scale: np.float32, policy: Int8) -> dict[str, Any]:
+    return {
+        "scale": np.array(scale, np.float32),
+        "zero_point": np.array(0, np.int8),
+        "quant_type": _TYPES[policy.weights],
+    }
+
+
+def _all_ranges(model: ModelProto, grids: Mapping[str, Grid]) -> dict[str, Grid]:
+    """Return a grid for every tensor that the quantizer may ask for.
+
+    What moves values takes its input's; what an activation alone reads takes what that activation makes.
+    """
+    found = dict(grids)
+    for node in model.graph.node:
+        if node.input and node.input[0] in found and node.output[0] not in found:
+            found[node.output[0]] = found[node.input[0]]
+    for node in reversed(model.graph.node):
+        if node.input and node.output[0] in found and node.input[0] not in found:
+            found[node.input[0]] = found[node.output[0]]
+    return found
+
+
+def _data(grid: Grid) -> Any:
+    low, high = ((level - grid.zero_point) * grid.scale for level in (grid.least, grid.most))
+    return TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
+
+
+def _marked(model: ModelProto) -> ModelProto:
+    """Say that shapes are inferred: otherwise the quantizer writes the model to a file to infer them again."""
+    model.metadata_props.append(onnx.StringStringEntryProto(key="onnx.infer", value="onnxruntime.quant"))
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Its advice goes to the root logger: to run its pre-processing, which export and simplify have replaced."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,97 @@
+"""From what a tensor took for values to the range that its integers cover: a pure function each.
+
+All take counts [bins] of equal width between low and high, and return (low, high).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekd.quantize.grid import Grid
+
+Calibrator = Literal["min-max", "percentile", "entropy", "mse"]
+Range: TypeAlias = tuple[float, float]
+Counts: TypeAlias = NDArray[np.int64]
+_CANDIDATES = 128
+
+
+def percentile(counts: Counts, low: float, high: float, percent: float) -> Range:
+    """Return the range that `percent` of the values lie in, the rest cut off half at each end.
+
+    To the width of a bin, and equal to onnxruntime's HistogramCollector.compute_percentile (asymmetric).
+    """
+    below = np.cumsum(counts) / counts.sum()
+    cut = (100 - percent) / 200
+    edges = np.linspace(low, high, len(counts) + 1)
+    found = edges[np.searchsorted(below, cut)], edges[np.searchsorted(below, 1 - cut)]
+    return max(float(found[0]), low), min(float(found[1]), high)
+
+
+def entropy(counts: Counts, low: float, high: float, levels: int) -> Range:
+    """Return the range whose quantized values tell least that is false: the smallest Kullback-Leibler divergence.
+
+    Migacz 2017, "8-bit Inference with TensorRT" (GTC). P is what is seen, with what lies outside put on the ends;
+    Q the same values in `levels` equal steps, each step's count shared by its bins that are not empty.
+    """
+    best, found = np.inf, (low, high)
+    for start, stop in _cuts(counts, low, high, least=levels):
+        divergence = _divergence(counts, start, stop, levels)
+        if divergence < best:
+            best, found = divergence, _between(counts, low, high, start, stop)
+    return found
+
+
+def mse(counts: Counts, low: float, high: float, grid: Callable[[float, float], Grid]) -> Range:
+    """Return the range with the smallest squared error of rounding to its grid; every bin counts as its centre."""
+    edges = np.linspace(low, high, len(counts) + 1)
+    centres = (edges[:-1] + edges[1:]) / 2
+    best, found = np.inf, (low, high)
+    for start, stop in _cuts(counts, low, high, least=1):
+        candidate = _between(counts, low, high, start, stop)
+        error = float(counts @ (centres - grid(*candidate).rounded(centres)) ** 2)
+        if error < best:
+            best, found = error, candidate
+    return found
+
+
+def _cuts(counts: Counts, low: float, high: float, least: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, past last) bins of the values no farther from zero than a threshold, from all to few."""
+    width = (high - low) / len(counts)
+    if width == 0:
+        return
+    farthest = max(abs(low), abs(high))
+    fewest = least * width
+    for part in np.linspace(1, 1 / _CANDIDATES, _CANDIDATES):
+        threshold = farthest * part
+        start = max(0, round((-threshold - low) / width))
+        stop = min(len(counts), round((threshold - low) / width))
+        if (stop - start) * width < fewest * (1 - 1e-9):
+            return
+        yield start, stop
+
+
+def _between(counts: Counts, low: float, high: float, start: int, stop: int) -> Range:
+    width = (high - low) / len(counts)
+    return low if start == 0 else low + start * width, high if stop == len(counts) else low + stop * width
+
+
+def _divergence(counts: Counts, start: int, stop: int, levels: int) -> float:
+    inside = counts[start:stop].astype(np.float64)
+    seen = inside.copy()
+    seen[0] += counts[:start].sum()
+    seen[-1] += counts[stop:].sum()
+    # Each bin's step, the steps being of equal width though bins and steps need not divide.
+    step = np.arange(len(inside)) * levels // len(inside)
+    filled = inside > 0
+    shares = np.bincount(step, inside, levels) / np.maximum(np.bincount(step, filled, levels), 1)
+    told = np.where(filled, shares[step], 0.0)
+    if told.sum() == 0:
+        return float("inf")
+    p, q = seen / seen.sum(), told / told.sum()
+    there = p > 0
+    # A value outside the range that fell on an empty end bin: nothing that Q holds, a tiny share stands for it.
+    return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-12))).sum())

@@ -1,0 +1,41 @@
+"""What quantization does to the answers, tried on a few calibration images in memory: the ratio of signal to noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from edgekd import host, runtime
+from edgekd.quantize.feed import Feed
+from edgekd.runtime import Settings
+
+IMAGES = 64
+_BATCH = 32
+Answers = dict[str, NDArray[np.float64]]
+
+
+def settings() -> Settings:
+    """Return the settings under which this host computes what a target without saturation does."""
+    here = host.this()
+    return Settings(threads=here.cores, entries={"session.x64quantprecision": "1"} if here.saturates else {})
+
+
+def answers(model: ModelProto, feed: Feed) -> Answers:
+    """Return all float outputs, [N, ...] each, for a feed that fits into memory."""
+    session = runtime.open_model(model, settings())
+    names = [value.name for value in session.get_outputs() if "float" in value.type]
+    fixed = [value.shape[0] for value in session.get_inputs() if value.shape and isinstance(value.shape[0], int)]
+    parts = [runtime.answer(session, names, inputs) for _, inputs in feed.batches(fixed[0] if fixed else _BATCH)]
+    return {name: np.concatenate([part[at] for part in parts]).astype(np.float64) for at, name in enumerate(names)}
+
+
+def sqnr(reference: Mapping[str, NDArray[np.float64]], found: Mapping[str, NDArray[np.float64]]) -> float:
+    """Return 10·log10(signal / noise) in dB over all outputs; each output counts alike whatever its scale."""
+    noise = 0.0
+    for name, signal in reference.items():
+        power = float((signal**2).mean()) or 1.0
+        noise += float(((signal - found[name]) ** 2).mean()) / power
+    return float(-10 * np.log10(max(noise / len(reference), 1e-12)))

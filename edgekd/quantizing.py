@@ -1,0 +1,102 @@
+"""How the int8 stages are driven: repair, calibrate, quantize; and more effort while an accuracy budget is missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgekd.quantize import sensitivity as sensitivities
+from edgekd.quantize.calibrate import calibrate
+from edgekd.quantize.entry import Entry
+from edgekd.quantize.repair import repair
+from edgekd.quantize.sensitivity import sensitivity
+from edgekd.quantize.stage import quantize
+from edgekd.recipe import Quantize
+from edgekd.store import Artifact, Store
+from edgekd.target import Int8
+
+Judge = Callable[[Artifact], bool]
+"""Whether candidates keep the accuracy budget."""
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """Makes int8 candidates of one float graph for one policy."""
+
+    store: Store
+    graph: Path
+    samples: Path
+    policy: Int8
+    config: Quantize
+    entry: Entry | None = None
+    """How the graph is fed; None: pixels, into the front that `export` put on."""
+
+    def first(self) -> Artifact:
+        """Return the candidates with the cheap repairs, or all that the recipe asks for by name."""
+        return self._made("optq" if self.config.rounding == "optq" else "nearest", ())
+
+    def improved(self, keeps: Judge) -> Artifact | None:
+        """Return the least changed candidates that keep the budget, or None where none do.
+
+        Learned rounding comes first; then the most damaging nodes stay in float, as few as will do.
+        """
+        rounding: Literal["nearest", "optq"] = "nearest" if self.config.rounding == "nearest" else "optq"
+        if self.config.rounding == "auto":
+            learned = self._made("optq", ())
+            self.store.say("quantize: the budget is missed: learned rounding")
+            if keeps(learned):
+                return learned
+        return self._mixed(rounding, keeps)
+
+    def _mixed(self, rounding: Literal["nearest", "optq"], keeps: Judge) -> Artifact | None:
+        worst = self.worst()
+        fewest, most, found = 0, 1, None
+        while found is None and most <= max(1, len(worst) // 2):
+            self.store.say(f"quantize: the budget is missed: {most} of {len(worst)} nodes stay in float")
+            tried = self._made(rounding, tuple(worst[:most]))
+            if keeps(tried):
+                found = tried
+            else:
+                fewest, most = most, most * 2
+        while found is not None and most - fewest > 1:
+            middle = (fewest + most) // 2
+            tried = self._made(rounding, tuple(worst[:middle]))
+            if keeps(tried):
+                found, most = tried, middle
+            else:
+                fewest = middle
+        return found
+
+    def with_in_float(self, nodes: tuple[str, ...]) -> Artifact:
+        """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
+        return self._made("nearest", nodes)
+
+    def worst(self) -> list[str]:
+        """Return the nodes in the order of what their integers cost, the most damaging first."""
+        repaired = self.repaired()
+        rows = self.store.run(
+            sensitivity, repaired=repaired.path, observed=self._observed(repaired).path, samples=self.samples,
+            policy=self.policy, config=self.config.for_ranges(),
+        )  # fmt: skip
+        self.store.metrics(rows)
+        return sensitivities.worst(rows.path)
+
+    def _made(self, rounding: Literal["nearest", "optq"], in_float: tuple[str, ...]) -> Artifact:
+        repaired = self.repaired()
+        return self.store.run(
+            quantize, graph=self.graph, repaired=repaired.path, observed=self._observed(repaired).path,
+            samples=self.samples, policy=self.policy, config=self.config.for_rounding(rounding), in_float=in_float,
+        )  # fmt: skip
+
+    def repaired(self) -> Artifact:
+        """Return the float graph that is quantized: its front absorbed, its ranges evened out where that helps."""
+        return self.store.run(
+            repair, graph=self.graph, samples=self.samples, entry=self.entry, policy=self.policy,
+            config=self.config.for_repair(),
+        )  # fmt: skip
+
+    def _observed(self, repaired: Artifact) -> Artifact:
+        histograms = self.config.calibrator != "min-max"
+        return self.store.run(calibrate, repaired=repaired.path, samples=self.samples, histograms=histograms)
