@@ -126,6 +126,76 @@ def bench(
 
 
 @app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="A float ONNX file.")],
+    data: Annotated[Path, typer.Option(help="Images, in a folder a class or together; or .npz files of the inputs.")],
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="A shipped target's name, or a file FILE.toml.")
+    ] = "cpu",
+    calibrator: Annotated[str, typer.Option(help="min-max, percentile, entropy or mse.")] = "min-max",
+    samples: Annotated[int, typer.Option(min=1, help="Calibration samples.")] = 512,
+    out: Annotated[Path, typer.Option(help="Where the folder MODEL-TARGET goes.")] = Path("dist"),
+    mean: Annotated[str, typer.Option(help="In pixel units 0-255: one number, or one per channel with commas.")] = "0",
+    std: Annotated[str, typer.Option(help="As --mean; pixels are fed as (pixel - mean) / std.")] = "255",
+    size: Annotated[str, typer.Option(help="Of images, where the graph leaves it open: 224, or 240x320.")] = "",
+    absorb: Annotated[bool, typer.Option("--absorb", help="Let the graph take raw uint8 pixels [N, H, W, 3].")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of calibration images.")] = 0,
+    set_: Annotated[list[str], typer.Option("--set", help="quantize.…, budget.… or bench.…: table.key=value.")] = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Quantize any float ONNX file to int8 by calibration samples; write MODEL-TARGET/model.onnx and report.json."""
+    from edgekd import recipe as recipes
+    from edgekd import target as targets_
+    from edgekd.standalone.asked import Request, check
+    from edgekd.standalone.quantize import lines, quantize_file
+
+    wanted = targets_.load(target)
+    settings = recipes.alone({"calibrator": calibrator, "samples": samples}, set_)
+    pixels = [_numbers("--mean", mean), _numbers("--std", std)]
+    request = Request(model, data, wanted, settings, out, pixels[0], pixels[1], _sides(size), absorb, seed)
+    check(request)
+    say = _teller(sys.stderr if as_json else sys.stdout)
+    try:
+        with _Live(say, quiet=as_json) as run:
+            result = quantize_file(request, run)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps({"folder": str(result.folder), "report": result.report}))
+    for line in ["", *lines(result), "", f"wrote {result.folder}/"] if not as_json else ():
+        say(line)
+    raise typer.Exit(3 if result.missed else 0)
+
+
+def _numbers(option: str, text: str) -> tuple[float, float, float]:
+    """Read one number for all channels, or one for each. Raises RecipeError."""
+    from edgekd.errors import RecipeError
+
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = []
+    if len(found) not in {1, 3}:
+        raise RecipeError(
+            f'{option} "{text}" is neither one number nor three', f"for instance {option} 123.7,116.3,103.5"
+        )
+    return (found[0], found[0], found[0]) if len(found) == 1 else (found[0], found[1], found[2])
+
+
+def _sides(text: str) -> tuple[int, int] | None:
+    """Read a height and a width, or one number for both. Raises RecipeError."""
+    from edgekd.errors import RecipeError
+
+    if not text:
+        return None
+    sides = text.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise RecipeError(f'--size "{text}" is no size', "for instance --size 224, or --size 240x320")
+    return int(sides[0]), int(sides[-1])
+
+
+@app.command()
 def targets(
     name: Annotated[str | None, typer.Argument(help="One target, in full.")] = None, as_json: AsJson = False
 ) -> None:

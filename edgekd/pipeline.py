@@ -195,7 +195,7 @@ def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, ta
     allowed = project.recipe.budget.over(target.budget).max_accuracy_drop
     judge = Judge(lambda file: evaluated(store, file, val, target), teacher, seen, allowed)
     quantizer = _quantizer(store, project, networks, graphs, target)
-    return ship(store, project.recipe, target, graphs.candidates, quantizer, judge)
+    return ship(store, project.recipe.bench, target, graphs.candidates, quantizer, judge)
 
 
 def _build_for(store: Store, request: _Request, networks: Networks, target: Target) -> Built:
@@ -215,7 +215,7 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     }
     over_seeds = {row: _over_seeds(store, project, found, test, target) for row, found in networks.over_seeds.items()}
     quantizer = _quantizer(store, project, networks, graphs, target)
-    cost = cost_of_float(project.recipe, target, shipped, quantizer)
+    cost = cost_of_float(project.recipe.bench, target, shipped, quantizer)
     study = _study(store, project, networks, graphs, target)
     report = report_on(Judged(project, networks, graphs, target, shipped, measured, over_seeds, cost, study))
     folder = request.out / f"{project.recipe.name}-{target.name}"

@@ -14,7 +14,7 @@ from edgekd.bench.measure import Measured, measure
 from edgekd.evaluate.stage import agree
 from edgekd.quantize.stage import FLOAT
 from edgekd.quantizing import Quantizer
-from edgekd.recipe import Recipe
+from edgekd.recipe import Bench
 from edgekd.runtime import settings_of
 from edgekd.store import Artifact, Store
 from edgekd.target import Target
@@ -87,7 +87,7 @@ class Judge:
 
 
 def ship(
-    store: Store, recipe: Recipe, target: Target, candidates: Artifact, quantizer: Quantizer | None, judge: Judge
+    store: Store, bench: Bench, target: Target, candidates: Artifact, quantizer: Quantizer | None, judge: Judge
 ) -> Shipped:
     """Pick the first candidate that keeps the accuracy budget on validation and is no slower than float.
 
@@ -105,10 +105,10 @@ def ship(
         if improved is None:
             return Shipped(candidates, FLOAT, f"{precision} loses {100 * lost:.2f} points on validation")
         candidates = improved
-    return _fast_enough(store, recipe, target, Shipped(candidates, wanted, ""))
+    return _fast_enough(store, bench, target, Shipped(candidates, wanted, ""))
 
 
-def _fast_enough(store: Store, recipe: Recipe, target: Target, wanted: Shipped) -> Shipped:
+def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped) -> Shipped:
     """Return it with what the clock says of it, or its float parent where that is faster."""
     effort = _effort(wanted)
     here = hosts.this()
@@ -118,7 +118,7 @@ def _fast_enough(store: Store, recipe: Recipe, target: Target, wanted: Shipped) 
         return Shipped(wanted.candidates, wanted.file, reason)
 
     def faster() -> str:
-        run = measure({"float": wanted.parent, "wanted": wanted.path}, settings_of(target.runtime), recipe.bench)
+        run = measure({"float": wanted.parent, "wanted": wanted.path}, settings_of(target.runtime), bench)
         return repr(run.faster["wanted"].value)
 
     times = float(store.choose("ship", _question(store, target, [wanted.parent, wanted.path]), faster))
@@ -145,7 +145,7 @@ def _question(store: Store, target: Target, files: list[Path]) -> dict[str, Any]
     }
 
 
-def cost_of_float(recipe: Recipe, target: Target, shipped: Shipped, quantizer: Quantizer | None) -> dict[str, float]:
+def cost_of_float(bench: Bench, target: Target, shipped: Shipped, quantizer: Quantizer | None) -> dict[str, float]:
     """Return what each node that stays in float costs in milliseconds, measured here, all in one interleaved run.
 
     Each is timed alone: the network with that node in float against the network with none; at most the first eight.
@@ -154,6 +154,6 @@ def cost_of_float(recipe: Recipe, target: Target, shipped: Shipped, quantizer: Q
         return {}
     whole = quantizer.with_in_float(()).path / shipped.file
     alone = {node: quantizer.with_in_float((node,)).path / shipped.file for node in shipped.in_float[:_NODES_TIMED]}
-    run: Measured = measure({"": whole, **alone}, settings_of(target.runtime), recipe.bench)
+    run: Measured = measure({"": whole, **alone}, settings_of(target.runtime), bench)
     least = run.latency_ms[""].p50.value
     return {node: least / run.faster[node].value - least for node in alone}

@@ -57,6 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "quantizing": {"recipe", "target", "store", "quantize"},
     "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
+    "standalone": {"errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
+    | {"quantizing", "ship", "quantization", "bench", "evaluate", "quantize", "workload"},
     "outcome": {
         "products",
         "project",
@@ -102,7 +104,19 @@ ALLOWED: dict[str, set[str]] = {
     "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
     | {"products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
     | {"evaluate", "quantize", "workload", "train", "bundle", "report"},
-    "cli": {"errors", "run", "recipe", "target", "host", "runtime", "pipeline", "bench", "report", "bundle"},
+    "cli": {
+        "errors",
+        "run",
+        "recipe",
+        "target",
+        "host",
+        "runtime",
+        "pipeline",
+        "standalone",
+        "bench",
+        "report",
+        "bundle",
+    },
     "edgekd": {"pipeline", "workload"},
 }
 
@@ -227,6 +241,7 @@ def test_only_the_command_line_exits() -> None:
         "edgekd.cli",
         "edgekd.bench.measure",
         "edgekd.quantize.stage",
+        "edgekd.standalone.quantize",
         "edgekd.evaluate.stage",
         "edgekd.bundle.write",
         "edgekd.report.text",

@@ -51,7 +51,7 @@ def picked(
     candidates = Artifact("quantize", folder, {"candidates": ["int8.onnx", "float.onnx"]})
     allowed = recipe.budget.over(target.budget).max_accuracy_drop
     judge = ship.Judge(lambda file: found[file.name], teacher, seen, allowed)
-    return ship.ship(Store(folder / "store"), recipe, target, candidates, None, judge)
+    return ship.ship(Store(folder / "store"), recipe.bench, target, candidates, None, judge)
 
 
 def times(monkeypatch: pytest.MonkeyPatch, faster: float) -> list[int]:

@@ -39,7 +39,8 @@ class Entry(BaseModel):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Normalised: (pixel - mean) / std, in pixel units."""
-    channels_first: bool = True
+    channels_first: bool = False
+    """Pixels and normalised: [N, 3, H, W] in place of [N, H, W, 3]."""
 
     @property
     def absorption(self) -> Absorption:
@@ -51,7 +52,7 @@ class Entry(BaseModel):
         if self.kind == "absorbed":
             return front.as_input(pixels, self.absorption)
         if self.kind == "pixels":
-            return pixels
+            return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) if self.channels_first else pixels
         values = (pixels.astype(np.float32) - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if self.channels_first else values
 

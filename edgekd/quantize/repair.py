@@ -90,7 +90,7 @@ def _front(start: Settled, feed: Feed, reference: Answers) -> Metrics:
     if start.entry.kind != "absorbed":
         return {}
     found = trial.answers(start.model, feed)
-    same = [(found[name].argmax(-1) == value.argmax(-1)).mean() for name, value in reference.items()]
+    same = [(found[name].argmax(1) == value.argmax(1)).mean() for name, value in reference.items()]
     return {"front": "absorbed", "front_exact": start.entry.exact, "front_agreement": float(np.mean(same))}
 
 

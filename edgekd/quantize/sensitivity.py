@@ -45,7 +45,7 @@ def sensitivity(
         row = {"node": name, "sqnr": round(trial.sqnr(reference, answers), 3)}
         if picked is not None and len(reference) == 1:
             output = next(iter(reference))
-            right = [(each[output].argmax(-1) == picked).mean() for each in (reference, answers)]
+            right = [(each[output].argmax(1) == picked).mean() for each in (reference, answers)]
             row["top1_lost"] = round(float(right[0] - right[1]), 6)
         rows.append(row)
     rows.sort(key=lambda row: (row["sqnr"], row["node"]))

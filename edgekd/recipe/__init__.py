@@ -2,8 +2,9 @@
 
 from edgekd.recipe.basis import Scalar
 from edgekd.recipe.losses import FeatureLoss, Hint, LogitLoss, Loss
-from edgekd.recipe.reading import FILE_NAME, digits, file_name, load, parse
+from edgekd.recipe.reading import FILE_NAME, alone, digits, file_name, load, parse
 from edgekd.recipe.tables import (
+    Alone,
     Bench,
     Budget,
     Compute,
@@ -20,7 +21,7 @@ from edgekd.recipe.tables import (
 from edgekd.recipe.training import Augment, Distill, RandAugment, TeacherCache, Training
 
 __all__ = [
-    "FILE_NAME", "Augment", "Bench", "Budget", "Compute", "Data", "Distill", "FeatureLoss", "Hint", "LogitLoss",
-    "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe", "Scalar", "Sparse",
-    "Teacher", "TeacherCache", "Training", "digits", "file_name", "load", "parse",
+    "FILE_NAME", "Alone", "Augment", "Bench", "Budget", "Compute", "Data", "Distill", "FeatureLoss", "Hint",
+    "LogitLoss", "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe", "Scalar",
+    "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name", "load", "parse",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgekd.errors import RecipeError
-from edgekd.recipe.tables import Recipe
+from edgekd.recipe.tables import Alone, Recipe
 from edgekd.strict import explain
 
 FILE_NAME = "edgekd.toml"
@@ -46,6 +46,17 @@ def digits(overrides: Sequence[str] = ()) -> Recipe:
     file = Path(__file__).parent.with_name("digits.toml")
     values = tomllib.loads(file.read_text(encoding="utf-8"))
     return parse(values, "digits", Path.cwd(), overrides)
+
+
+def alone(given: Mapping[str, Any], overrides: Sequence[str] = ()) -> Alone:
+    """Return the settings of `edgekd quantize`: `given` keys of [quantize], then overrides. Raises RecipeError."""
+    merged: dict[str, Any] = {"quantize": dict(given)}
+    for override in overrides:
+        _override(merged, override)
+    try:
+        return Alone.model_validate_json(json.dumps(merged, default=str))
+    except ValidationError as error:
+        raise RecipeError(*explain(error, Alone, "--set")) from None
 
 
 def parse(values: Mapping[str, Any], where: str, folder: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -236,6 +236,14 @@ class Compute(Table):
     """Train through torch.compile; on a CPU it needs a C++ compiler."""
 
 
+class Alone(Table):
+    """What `edgekd quantize` takes of a recipe: how an ONNX file without one is quantized, and judged."""
+
+    quantize: Quantize = Quantize()
+    budget: Budget = Budget()
+    bench: Bench = Bench()
+
+
 class Recipe(Table):
     """One build: data, networks, stages and budgets."""
 

@@ -1,0 +1,119 @@
+"""What `edgekd quantize` was asked for, and how the graph that it was given takes its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto, TensorProto, ValueInfoProto
+
+from edgekd import front, runtime
+from edgekd import host as hosts
+from edgekd.errors import DataError, ModelError, TargetError, first_line
+from edgekd.quantize.entry import Entry
+from edgekd.recipe import Alone
+from edgekd.target import Int8, Target
+from edgekd.workload.normalisation import Normalisation
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command was asked for. `mean` and `std` are in pixel units; `size` is of images, height and width."""
+
+    model: Path
+    data: Path
+    target: Target
+    settings: Alone
+    out: Path
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (255.0, 255.0, 255.0)
+    size: tuple[int, int] | None = None
+    absorb: bool = False
+    seed: int = 0
+
+    @property
+    def policy(self) -> Int8:
+        """The target's integers, with what the settings say otherwise."""
+        return (self.target.int8 or Int8()).under(self.settings.quantize)
+
+
+def check(request: Request) -> None:
+    """Raise EdgekdError for what can be told before any work."""
+    target = request.target
+    if min(request.std) <= 0:
+        raise DataError("--std must be above 0", "it is what pixels are divided by, such as 255")
+    if hosts.why_not(target.device, hosts.this()) is None:
+        runtime.check_provider(target.runtime.providers[0])
+    if target.int8 is None and request.settings.quantize.precision == "auto":
+        raise TargetError(
+            f"{target.name} wants {target.precision}, not int8", "name a target with an [int8] table, such as cpu"
+        )
+
+
+def loaded(file: Path) -> ModelProto:
+    """Read a float ONNX file. Raises ModelError."""
+    if not file.is_file():
+        raise ModelError(f"no model {file}", "name a float ONNX file")
+    try:
+        model = onnx.load(file)
+        onnx.checker.check_model(model)
+    except Exception as error:
+        # protobuf and onnx raise without a common base class.
+        raise ModelError(f"{file.name} is no ONNX file: {first_line(error)}", "export it again") from None
+    return model
+
+
+def entry_of(model: ModelProto, request: Request) -> tuple[Entry | None, tuple[int, int]]:
+    """Return how the graph is fed, and the size of its images; a front is put on where it is asked for."""
+    taken = inputs_of(model)
+    if any(request.data.glob("*.npz")):
+        return Entry(kind="arrays"), (0, 0)
+    if len(taken) > 1:
+        raise DataError(
+            f"the graph has {len(taken)} inputs ({', '.join(value.name for value in taken)}), images are one",
+            "give a folder of .npz files that hold an array for each input",
+        )
+    value = taken[0]
+    dims = [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
+    first = len(dims) == 4 and dims[1] == 3
+    if len(dims) != 4 or not (first or dims[3] == 3):
+        raise DataError(
+            f"the input {value.name} is {[dim or 'any' for dim in dims]}, no image of 3 channels",
+            "give a folder of .npz files that hold the inputs by name",
+        )
+    height, width = dims[2:] if first else dims[1:3]
+    shape = _size(value.name, height, width, request)
+    is_pixels = value.type.tensor_type.elem_type == TensorProto.UINT8
+    if value.name == front.IMAGE and is_pixels and front.nodes_of(model):
+        return None, shape
+    if request.absorb and not is_pixels and first:
+        _fix(value, shape)
+        front.put_on(model, Normalisation(mean=request.mean, std=request.std))
+        return None, shape
+    if is_pixels:
+        return Entry(kind="pixels", name=value.name, channels_first=first), shape
+    entry = Entry(kind="normalised", name=value.name, mean=request.mean, std=request.std, channels_first=first)
+    return entry, shape
+
+
+def _size(name: str, height: int | None, width: int | None, request: Request) -> tuple[int, int]:
+    if height is None or width is None:
+        if request.size is None:
+            raise ModelError(f"the input {name} has no fixed height and width", "say it: --size 224, or --size 240x320")
+        return request.size
+    if request.size is not None and request.size != (height, width):
+        raise ModelError(f"--size {request.size}, but the input {name} is {height}×{width}", "leave --size out")
+    return height, width
+
+
+def _fix(value: ValueInfoProto, shape: tuple[int, int]) -> None:
+    for dim, side in zip(value.type.tensor_type.shape.dim[2:], shape, strict=True):
+        dim.Clear()
+        dim.dim_value = side
+
+
+def inputs_of(model: ModelProto) -> list[ValueInfoProto]:
+    """Return what the caller feeds: inputs that no initializer stands for."""
+    constants = {value.name for value in model.graph.initializer}
+    return [value for value in model.graph.input if value.name not in constants]

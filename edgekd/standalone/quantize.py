@@ -1,0 +1,145 @@
+"""One float file quantized for one target, judged, and written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgekd import host as hosts
+from edgekd import quantization
+from edgekd.bench import profile
+from edgekd.evaluate.stage import agree
+from edgekd.operators import in_float, that_run
+from edgekd.quantize import settled
+from edgekd.quantize.stage import FLOAT, INT8, convert
+from edgekd.quantize.trial import sqnr
+from edgekd.quantizing import Quantizer
+from edgekd.run import Run
+from edgekd.runtime import exact_here
+from edgekd.ship import Judge, Shipped, cost_of_float, ship
+from edgekd.standalone.asked import Request, entry_of, loaded
+from edgekd.standalone.samples import CALIBRATION, Evaluator, collect
+from edgekd.store import Store
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was written, and what is said of it."""
+
+    folder: Path
+    report: dict[str, Any]
+    missed: bool
+    """Whether the accuracy budget is missed."""
+
+
+def quantize_file(request: Request, run: Run) -> Quantized:
+    """Quantize one float file for one target, judge it, and write model.onnx and report.json. Raises EdgekdError."""
+    model = loaded(request.model)
+    settled.check(model)
+    with tempfile.TemporaryDirectory(prefix="edgekd-quantize-") as name:
+        folder = Path(name)
+        entry, shape = entry_of(model, request)
+        graph = folder / "graph.onnx"
+        onnx.save(model, graph)
+        has_labels = collect(request, model, entry, shape, folder, run)
+        store = Store(folder / "store", run)
+        quantizer = Quantizer(store, graph, folder / CALIBRATION, request.policy, request.settings.quantize, entry)
+        shipped, judge = _shipped(request, store, quantizer, graph, folder, has_labels)
+        report = _report(request, store, quantizer, shipped, judge)
+        return _written(request, shipped, report)
+
+
+def _shipped(
+    request: Request, store: Store, quantizer: Quantizer, graph: Path, folder: Path, has_labels: bool
+) -> tuple[Shipped, Judge]:
+    wanted = request.settings.quantize.precision
+    precision = request.target.precision if wanted == "auto" else wanted
+    fed = quantizer.entry
+    if precision == "int8":
+        candidates = quantizer.first()
+        fed = settled.load(quantizer.repaired().path).entry
+    else:
+        candidates = store.run(convert, graph=graph, precision=precision)
+    evaluator = Evaluator(request.target, fed, folder)
+    allowed = request.settings.budget.over(request.target.budget).max_accuracy_drop
+    judge = Judge(evaluator, evaluator(candidates.path / FLOAT), not has_labels, allowed)
+    return ship(store, request.settings.bench, request.target, candidates, quantizer, judge), judge
+
+
+def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipped, judge: Judge) -> dict[str, Any]:
+    repaired = quantizer.repaired() if shipped.file == INT8 else None
+    cost = cost_of_float(request.settings.bench, request.target, shipped, quantizer if repaired else None)
+    settings = exact_here(request.target, hosts.this(), 1)
+    ran = that_run(shipped.path, settings)
+    left = in_float(ran)
+    shares = profile.shares(shipped.path, settings) if left and repaired else {}
+    parent, final = judge.evaluate(shipped.parent), judge.evaluate(shipped.path)
+    accuracy = {"float": parent.metrics["top1"], "shipped": final.metrics["top1"]}
+    answers = {name: np.load(found.path) for name, found in (("float", parent), ("shipped", final))}
+    return {
+        "model": request.model.name,
+        "target": request.target.name,
+        "precision": shipped.precision,
+        "shipped_because": shipped.reason,
+        "images_judged": len(answers["float"]),
+        "top1": None if judge.val_was_seen else accuracy,
+        "agreement_with_float": agree(parent.path, final.path),
+        "sqnr_db": sqnr({"": answers["float"]}, {"": answers["shipped"]}),
+        "lost": judge.lost(shipped.candidates, shipped.file),
+        "allowed": judge.allowed,
+        "size_kb": {"float": _size(shipped.parent), "shipped": _size(shipped.path)},
+        "operators_in_float": {name: {"count": count, "time": shares.get(name, 0.0)} for name, count in left.items()},
+        "quantization": quantization.of(shipped, repaired, cost, ()),
+        "notes": quantization.notes(shipped, repaired, cost, ()),
+    }
+
+
+def _size(file: Path) -> float:
+    return file.stat().st_size / 1000
+
+
+def _written(request: Request, shipped: Shipped, report: dict[str, Any]) -> Quantized:
+    """Write beside, then rename."""
+    folder = request.out / f"{request.model.stem}-{request.target.name}"
+    request.out.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=request.out))
+    part.chmod(0o755)
+    try:
+        shutil.copyfile(shipped.path, part / "model.onnx")
+        (part / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    allowed = report["allowed"]
+    return Quantized(folder, report, missed=allowed is not None and report["lost"] > allowed)
+
+
+def lines(result: Quantized) -> list[str]:
+    """Return what was done as lines of text."""
+    report = result.report
+    size = report["size_kb"]
+    text = [f"{report['model']} for {report['target']}: {report['precision']} ({report['shipped_because']})"]
+    text.append(f"  {size['float']:.1f} kB float, {size['shipped']:.1f} kB {report['precision']}")
+    agreed, judged = 100 * report["agreement_with_float"], report["images_judged"]
+    noise = f"{report['sqnr_db']:.1f} dB signal to noise"
+    text.append(f"  agrees with its float parent on {agreed:.2f} % of {judged} samples, {noise}")
+    if report["top1"] is not None:
+        found = report["top1"]
+        text.append(f"  top-1 {100 * found['float']:.2f} % float, {100 * found['shipped']:.2f} % {report['precision']}")
+    text += [f"  note: {note}" for note in report["notes"]]
+    named = [f"{row['count']} {name} ({100 * row['time']:.1f} %)" for name, row in report["operators_in_float"].items()]
+    if named and report["precision"] == "int8":
+        text.append(f"  in float after onnxruntime's optimisation, of the time: {', '.join(named)}")
+    if report["allowed"] is not None:
+        state = "missed" if result.missed else "met"
+        text.append(f"  budget {state}: max_accuracy_drop asked {report['allowed']:.4g}, got {report['lost']:.4g}")
+    return text
