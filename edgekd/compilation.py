@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd import host as hosts
+from edgekd.distill.finetune import finetune
 from edgekd.evaluate.stage import evaluate
 from edgekd.export.stage import export, simplify
 from edgekd.products import Graphs, Networks
-from edgekd.project import Project
+from edgekd.project import Project, with_selection
+from edgekd.quantize.grid import weight_levels
 from edgekd.quantize.stage import convert
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Precision, Quantize, Recipe
 from edgekd.runtime import Settings, exact_here
 from edgekd.store import Artifact, Store
 from edgekd.target import Int8, Target
+from edgekd.train.device import Place
 
 
-def compile_for(store: Store, project: Project, networks: Networks, target: Target) -> Graphs:
+def compile_for(store: Store, project: Project, networks: Networks, target: Target, place: Place) -> Graphs:
     """Run the ONNX stages for one target; targets with equal arguments share them."""
     samples = networks.data.path / "calibration"
     opset, ir = target.runtime.opset, target.runtime.ir
@@ -25,11 +28,26 @@ def compile_for(store: Store, project: Project, networks: Networks, target: Targ
     student = exported(store, networks.student, project, samples, opset, ir)
     final = exported(store, networks.final, project, samples, opset, ir)
     simplified = store.run(simplify, graph=final.path, samples=samples)
-    repaired = None
-    if shipped_precision(project.recipe, target) == "int8":
-        repaired = quantizer_of(store, project.recipe, simplified.path, samples, target).repaired()
-    candidates = _quantized(store, project, simplified, samples, target)
-    return Graphs(teacher, student, final, simplified, repaired, candidates)
+    if shipped_precision(project.recipe, target) != "int8":
+        candidates = _quantized(store, project, simplified, samples, target)
+        return Graphs(teacher, student, final, simplified, None, None, candidates)
+    quantizer = quantizer_of(store, project.recipe, simplified.path, samples, target)
+    tuned = _tuned(store, project, networks, quantizer, place)
+    return Graphs(teacher, student, final, simplified, quantizer.repaired(), tuned, quantizer.first())
+
+
+def _tuned(store: Store, project: Project, networks: Networks, quantizer: Quantizer, place: Place) -> Artifact | None:
+    config = project.recipe.finetune
+    if config is None:
+        return None
+    unseen = not (project.start_saw_train and store.metrics(networks.data)["val_from_train"])
+    policy = quantizer.policy
+    return store.run(
+        finetune, repaired=quantizer.repaired().path, grids=quantizer.grids(), levels=weight_levels(policy)[1],
+        per_channel=policy.per_channel, normalisation=quantizer.normalisation(), teacher=networks.teacher.path,
+        teacher_code=project.teacher, train=networks.data.path / "train", val=networks.data.path / "val",
+        config=with_selection(config, unseen), place=place,
+    )  # fmt: skip
 
 
 def compiled(store: Store, project: Project, network: Artifact, samples: Path, target: Target) -> Artifact:
@@ -46,10 +64,12 @@ def shipped_precision(recipe: Recipe, target: Target) -> Precision:
     return target.precision if recipe.quantize.precision == "auto" else recipe.quantize.precision
 
 
-def quantizer_of(store: Store, recipe: Recipe, graph: Path, samples: Path, target: Target) -> Quantizer:
+def quantizer_of(
+    store: Store, recipe: Recipe, graph: Path, samples: Path, target: Target, tuned: Path | None = None
+) -> Quantizer:
     """Return what makes int8 candidates of a simplified graph for a target."""
     config = recipe.quantize or Quantize()
-    return Quantizer(store, graph, samples, (target.int8 or Int8()).under(config), config)
+    return Quantizer(store, graph, samples, (target.int8 or Int8()).under(config), config, tuned=tuned)
 
 
 def _quantized(store: Store, project: Project, graph: Artifact, samples: Path, target: Target) -> Artifact:

@@ -37,7 +37,7 @@ from edgekd.workload.stage import draw, prepare
 
 STAGES = (
     "prepare", "initialise", "teacher", "teach", "distill", "prune", "recover",
-    "export", "simplify", "repair", "calibrate", "sensitivity", "convert", "quantize", "evaluate", "ship",
+    "export", "simplify", "repair", "calibrate", "finetune", "sensitivity", "convert", "quantize", "evaluate", "ship",
 )  # fmt: skip
 TRAINING = frozenset({"teacher", "teach", "distill", "recover"})
 
@@ -78,7 +78,7 @@ def build(
     data = _prepare(stages, request.project)
     _rehearse(request, place, data, run or Run())
     networks = chain(stages, request.project, place, data, request.targets[0])
-    built = [_build_for(stages, request, networks, target) for target in request.targets]
+    built = [_build_for(stages, request, networks, target, place) for target in request.targets]
     return Build(tuple(built))
 
 
@@ -98,7 +98,7 @@ def plan(
         place = resolve(request.project.recipe.compute)
         networks = chain(stages, request.project, place, data, request.targets[0])
         for target in request.targets:
-            graphs = compile_for(stages, request.project, networks, target)
+            graphs = compile_for(stages, request.project, networks, target, place)
             _ship(stages, request.project, networks, graphs, target)
     except PlanEndsError:
         say("everything after that runs too, on what those stages make")
@@ -178,13 +178,15 @@ def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None
                 "suspects: the weights of teacher and student, and the weights and temperatures of the losses",
             ) from None
         for target in request.targets:
-            compile_for(store, project, networks, target)
+            compile_for(store, project, networks, target, place)
 
 
 def _quantizer(store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target) -> Quantizer | None:
     if graphs.repaired is None:
         return None
-    return quantizer_of(store, project.recipe, graphs.simplified.path, networks.data.path / "calibration", target)
+    tuned = graphs.tuned.path if graphs.tuned is not None else None
+    samples = networks.data.path / "calibration"
+    return quantizer_of(store, project.recipe, graphs.simplified.path, samples, target, tuned)
 
 
 def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target) -> Shipped:
@@ -195,13 +197,19 @@ def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, ta
     allowed = project.recipe.budget.over(target.budget).max_accuracy_drop
     judge = Judge(lambda file: evaluated(store, file, val, target), teacher, seen, allowed)
     quantizer = _quantizer(store, project, networks, graphs, target)
-    return ship(store, project.recipe.bench, target, graphs.candidates, quantizer, judge)
+    candidates = graphs.candidates
+    if quantizer is not None and graphs.tuned is not None:
+        tuned = quantizer.first()
+        # Fine-tuning that made things worse is not shipped.
+        if judge.lost(tuned, INT8) <= judge.lost(candidates, INT8):
+            candidates = tuned
+    return ship(store, project.recipe.bench, target, candidates, quantizer, judge)
 
 
-def _build_for(store: Store, request: _Request, networks: Networks, target: Target) -> Built:
+def _build_for(store: Store, request: _Request, networks: Networks, target: Target, place: Place) -> Built:
     """Run, measure, judge and bundle for one target. Test is looked at here, once everything is fixed."""
     project = request.project
-    graphs = compile_for(store, project, networks, target)
+    graphs = compile_for(store, project, networks, target, place)
     shipped = _ship(store, project, networks, graphs, target)
     test = networks.data.path / "test"
     model = shipped.path

@@ -65,4 +65,6 @@ class Graphs:
     simplified: Artifact
     repaired: Artifact | None
     """What int8 is made of; None where the target or the recipe wants no int8."""
+    tuned: Artifact | None
+    """What [finetune] made of `repaired`."""
     candidates: Artifact

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from edgekd.quantize import sensitivity as sensitivities
-from edgekd.quantize.calibrate import calibrate
+from edgekd.quantize import settled
+from edgekd.quantize.calibrate import calibrate, grids_of
 from edgekd.quantize.entry import Entry
+from edgekd.quantize.observing import load
 from edgekd.quantize.repair import repair
 from edgekd.quantize.sensitivity import sensitivity
 from edgekd.quantize.stage import quantize
 from edgekd.recipe import Quantize
 from edgekd.store import Artifact, Store
 from edgekd.target import Int8
+from edgekd.workload.normalisation import Normalisation
 
 Judge = Callable[[Artifact], bool]
 """Whether candidates keep the accuracy budget."""
@@ -32,6 +35,8 @@ class Quantizer:
     config: Quantize
     entry: Entry | None = None
     """How the graph is fed; None: pixels, into the front that `export` put on."""
+    tuned: Path | None = None
+    """What `finetune` made of the repaired graph: rounded as it was trained, without more repairs."""
 
     def first(self) -> Artifact:
         """Return the candidates with the cheap repairs, or all that the recipe asks for by name."""
@@ -43,7 +48,7 @@ class Quantizer:
         Learned rounding comes first; then the most damaging nodes stay in float, as few as will do.
         """
         rounding: Literal["nearest", "optq"] = "nearest" if self.config.rounding == "nearest" else "optq"
-        if self.config.rounding == "auto":
+        if self.config.rounding == "auto" and self.tuned is None:
             learned = self._made("optq", ())
             self.store.say("quantize: the budget is missed: learned rounding")
             if keeps(learned):
@@ -73,6 +78,25 @@ class Quantizer:
         """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
         return self._made("nearest", nodes)
 
+    def grids(self) -> dict[str, tuple[float, int, int, int]]:
+        """Return (scale, zero point, least, most) of every activation, for `finetune`."""
+        repaired = self.repaired()
+        observed = self._observed(repaired)
+        self.store.metrics(observed)
+        found = settled.load(repaired.path)
+        grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges())
+        return {name: (grid.scale, grid.zero_point, grid.least, grid.most) for name, grid in grids.items()}
+
+    def normalisation(self) -> Normalisation:
+        """Return how pixels become the input of the repaired graph."""
+        repaired = self.repaired()
+        self.store.metrics(repaired)
+        entry = settled.load(repaired.path).entry
+        if entry.kind == "pixels":
+            return Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        mean, std = float(entry.zero_point), 1 / entry.scale
+        return Normalisation(mean=(mean, mean, mean), std=(std, std, std))
+
     def worst(self) -> list[str]:
         """Return the nodes in the order of what their integers cost, the most damaging first."""
         repaired = self.repaired()
@@ -85,9 +109,12 @@ class Quantizer:
 
     def _made(self, rounding: Literal["nearest", "optq"], in_float: tuple[str, ...]) -> Artifact:
         repaired = self.repaired()
+        config = self.config.for_rounding(rounding)
+        if self.tuned is not None:
+            config = self.config.for_rounding("nearest").model_copy(update={"correct_bias": False})
         return self.store.run(
-            quantize, graph=self.graph, repaired=repaired.path, observed=self._observed(repaired).path,
-            samples=self.samples, policy=self.policy, config=self.config.for_rounding(rounding), in_float=in_float,
+            quantize, graph=self.graph, repaired=self.tuned or repaired.path, observed=self._observed(repaired).path,
+            samples=self.samples, policy=self.policy, config=config, in_float=in_float,
         )  # fmt: skip
 
     def repaired(self) -> Artifact:

@@ -39,7 +39,8 @@ def _short(recipe: Recipe) -> Recipe:
     if isinstance(prune, Prune) and prune.keep_latency is not None:
         # Any cut will do; the latency that can be reached is checked apart.
         prune = prune.model_copy(update={"keep_latency": None, "keep_macs": prune.keep_macs or 0.95})
-    return recipe.model_copy(update={"teacher": teacher, "distill": distill, "prune": prune})
+    finetune = _one_step(recipe.finetune) if recipe.finetune else None
+    return recipe.model_copy(update={"teacher": teacher, "distill": distill, "prune": prune, "finetune": finetune})
 
 
 def _one_step(config: T) -> T:

@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
-    "quantizing": {"recipe", "target", "store", "quantize"},
+    "quantizing": {"recipe", "target", "store", "quantize", "workload"},
     "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
     "standalone": {"errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
@@ -82,9 +82,11 @@ ALLOWED: dict[str, set[str]] = {
         "target",
         "store",
         "runtime",
+        "distill",
         "export",
         "quantize",
         "evaluate",
+        "train",
     },
     "cutting": {
         "errors",

@@ -18,10 +18,10 @@ from edgekd.recipe.tables import (
     Sparse,
     Teacher,
 )
-from edgekd.recipe.training import Augment, Distill, RandAugment, TeacherCache, Training
+from edgekd.recipe.training import Augment, Distill, Finetune, RandAugment, TeacherCache, Training
 
 __all__ = [
-    "FILE_NAME", "Alone", "Augment", "Bench", "Budget", "Compute", "Data", "Distill", "FeatureLoss", "Hint",
-    "LogitLoss", "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe", "Scalar",
-    "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name", "load", "parse",
+    "FILE_NAME", "Alone", "Augment", "Bench", "Budget", "Compute", "Data", "Distill", "FeatureLoss", "Finetune",
+    "Hint", "LogitLoss", "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe",
+    "Scalar", "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name", "load", "parse",
 ]  # fmt: skip

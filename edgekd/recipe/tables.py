@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from edgekd.recipe.basis import Fraction, Pixels, Positive, Scalar, Seed, Side, Table
-from edgekd.recipe.training import Distill, Training
+from edgekd.recipe.training import Distill, Finetune, Training
 
 
 class Data(Table):
@@ -255,6 +255,7 @@ class Recipe(Table):
     distill: Distill | None = None
     prune: Pruning | None = None
     quantize: Quantize | None = None
+    finetune: Finetune | None = None
     bench: Bench = Bench()
     budget: Budget = Budget()
     compute: Compute = Compute()
@@ -271,13 +272,20 @@ class Recipe(Table):
             raise ValueError(
                 "distill.sparsity is of the channels that [prune] will cut", "add [prune], or leave it out"
             )
+        if self.finetune is not None and self.quantize is None:
+            raise ValueError("[finetune] trains what int8 will round", "add [quantize], or leave it out")
         if self.prune is not None and self.prune.recovery.sparsity:
             raise ValueError("prune.recovery.sparsity comes too late", "distill.sparsity, before the cut, is the place")
         return self
 
     @model_validator(mode="after")
     def _augmentation_leaves_something(self) -> Recipe:
-        for training in (self.teacher.train, self.distill, self.prune.recovery if self.prune else None):
+        for training in (
+            self.teacher.train,
+            self.distill,
+            self.prune.recovery if self.prune else None,
+            self.finetune,
+        ):
             if training is not None:
                 training.augment.check(self.data.shape)
         return self

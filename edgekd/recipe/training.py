@@ -163,3 +163,27 @@ class Distill(Training):
         if self.loss:
             return self.loss
         return (Kd(weight=1 - self.alpha, temperature=self.temperature),) if self.alpha < 1 else ()
+
+
+class Finetune(Distill):
+    """Quantization-aware distillation: the ONNX graph itself trains, rounded as the target will round it."""
+
+    epochs: Annotated[int, Field(ge=1)] = 2
+    lr: Positive = 0.001
+    weight_decay: NotNegative = 0.0
+    clip: NotNegative = 5.0
+
+    @model_validator(mode="after")
+    def _only_what_a_graph_can_do(self) -> Finetune:
+        for key, given in (("teacher_cache", self.teacher_cache), ("sparsity", self.sparsity), ("seeds", self.seeds)):
+            if given:
+                raise ValueError(f"{key} has no place in [finetune]", "leave it out: it is a few epochs of one graph")
+        if self.budget:
+            raise ValueError("budget has no place in [finetune]", "give epochs")
+        feature = next((term for term in self.loss if isinstance(term, FeatureLoss)), None)
+        if feature is not None:
+            raise ValueError(
+                f'the loss "{feature.kind}" looks at layers, of which a simplified graph has no names left',
+                "take losses of logits: kd, dkd, dist, mse",
+            )
+        return self

@@ -1,0 +1,70 @@
+"""The stage `finetune`: quantization-aware distillation of the ONNX graph itself, on exactly the target's grid."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from edgekd.distill.criterion import Supervise, UnderTeacher
+from edgekd.distill.teacher import frozen
+from edgekd.models import network
+from edgekd.recipe import Finetune
+from edgekd.ref import Ref
+from edgekd.run import Run
+from edgekd.store import Metrics, stage
+from edgekd.train import batches, loop
+from edgekd.train.device import Place, open_fabric
+from edgekd.train.loop import Course
+from edgekd.train.onnx_module import OnnxModule, Rounding, Step
+from edgekd.workload.normalisation import Normalisation
+
+_TOOLS = ("torch", "torchvision", "lightning-fabric", "onnx", "numpy")
+
+
+@stage(writes="repaired", version=1, tools=_TOOLS, resumes=True)
+def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
+    out: Path,
+    run: Run,
+    repaired: Path,
+    grids: Mapping[str, tuple[float, int, int, int]],
+    levels: int,
+    per_channel: bool,
+    normalisation: Normalisation,
+    teacher: Path,
+    teacher_code: Ref,
+    train: Path,
+    val: Path,
+    config: Finetune,
+    place: Place,
+) -> Metrics:
+    """Write the repaired graph with weights that were trained while rounded; its ranges stay as they were observed.
+
+    `grids` are (scale, zero point, least, most) by tensor, `levels` the largest integer of a weight; `normalisation`
+    makes the graph's input of pixels. Raises ModelError for an operator that cannot be trained.
+    """
+    # bf16 has no more bits than the grid that is to be imitated.
+    exact = place.model_copy(update={"precision": "32-true"})
+    fabric = open_fabric(exact)
+    model = onnx.load(repaired / "model.onnx")
+    rounding = Rounding({name: Step(*grid) for name, grid in grids.items()}, levels, per_channel)
+    module = OnnxModule(model, rounding)
+    ask = frozen(network.load(teacher, teacher_code), fabric, place) if config.terms else None
+    supervise: Supervise | None = (lambda batch: ask(batch.pixels)) if ask is not None else None
+    examples, held = (batches.read(split, fabric.device) for split in (train, val))
+    course = Course("finetune", examples, held, normalisation, config, keep_best=config.select == "best")
+    outcome = loop.fit(module, UnderTeacher(config, supervise, None), course, fabric, out.parent, run)
+    module.write_back(model)
+    out.mkdir()
+    onnx.save(model, out / "model.onnx")
+    shutil.copyfile(repaired / "entry.json", out / "entry.json")
+    return {
+        "epoch": outcome.epoch,
+        "epochs": config.epochs,
+        "kept": config.select,
+        "val_accuracy": outcome.accuracies[outcome.epoch - 1],
+        "losses": list(outcome.losses),
+        "val_accuracies": list(outcome.accuracies),
+    }
