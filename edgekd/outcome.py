@@ -119,8 +119,9 @@ def _training(judged: Judged) -> dict[str, Any]:
         ("teacher", judged.networks.teacher, recipe.teacher.train if not recipe.teacher.weights else None),
         ("distill", judged.networks.student, recipe.distill),
         ("recover", judged.networks.final, recipe.prune.recovery if recipe.prune else None),
+        ("finetune", judged.graphs.tuned, recipe.finetune),
     ):
-        if config is not None:
+        if config is not None and artifact is not None:
             kept = {key: artifact.metrics[key] for key in ("epoch", "epochs", "kept", "val_accuracy")}
             found[name] = {**config.model_dump(mode="json"), **kept}
     return found

@@ -170,3 +170,44 @@ def test_a_build_killed_while_it_distills_goes_on_and_ends_with_the_same_bytes(
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert "distill: goes on after epoch" in done.stdout
     assert sha256(folder / "dist/toy-arm64/model.onnx") == sha256(toy.bundle("arm64") / "model.onnx")
+
+
+def test_finetune_trains_the_rounded_graph_and_its_weights_are_what_ships(toy: ToyBuild, tmp_path: Path) -> None:
+    recipe = recipes.load(toy.folder, ["finetune.epochs=1", "finetune.batch=64", "finetune.augment.flip=false"])
+    lines: list[str] = []
+    built = edgekd.build(recipe, targets=["arm64"], out=tmp_path, run=Run(say=lines.append)).bundles[0]
+    assert "finetune runs: not run before" in lines
+    rows = {row.stage: row.top1 for row in built.report.accuracy}
+    tuned = built.report.training["finetune"]
+    assert (tuned["epochs"], tuned["epoch"]) == (1, 1)
+    assert tuned["val_accuracy"] > 0.8
+    assert rows["int8"] >= rows["simplified"] - 0.03
+    assert built.report.operators_in_float == {}
+    assert sha256(built.folder / "model.onnx") != sha256(toy.bundle("arm64") / "model.onnx")
+
+
+def test_other_draws_of_calibration_images_are_reported_with_their_spread(toy: ToyBuild, tmp_path: Path) -> None:
+    recipe = recipes.load(toy.folder, ["quantize.study=3"])
+    built = edgekd.build(recipe, targets=["arm64"], out=tmp_path).bundles[0]
+    study = built.report.quantization["study"]
+    assert len(study) == 3
+    assert all(each["agreement"] > 0.9 for each in study)
+    assert any(note.startswith("3 other draws of calibration images") for note in built.report.notes)
+    assert sha256(built.folder / "model.onnx") == sha256(toy.bundle("arm64") / "model.onnx")
+
+
+def test_an_accuracy_budget_that_int8_misses_is_kept_by_more_effort_or_said(toy: ToyBuild, tmp_path: Path) -> None:
+    """No candidate may lose anything: learned rounding, then nodes in float, then float itself."""
+    recipe = recipes.load(toy.folder, ["budget.max_accuracy_drop=-0.2"])
+    lines: list[str] = []
+    built = edgekd.build(recipe, targets=["arm64"], out=tmp_path, run=Run(say=lines.append))
+    assert built.exit_code == 3, "even float misses it: int8 is shipped as it is, and the budget is missed"
+    assert built.bundles[0].report.precision == "int8"
+    assert not any("learned rounding" in line for line in lines)
+
+
+def test_a_recipe_may_ask_for_float_on_any_target(toy: ToyBuild, tmp_path: Path) -> None:
+    recipe = recipes.load(toy.folder, ["quantize.precision=float"])
+    built = edgekd.build(recipe, targets=["arm64"], out=tmp_path).bundles[0]
+    assert (built.report.precision, built.report.shipped_because) == ("float", "as the recipe asks")
+    assert built.report.quantization == {}

@@ -54,7 +54,8 @@ def test_unknown_table_lists_the_tables_but_not_the_folder() -> None:
     assert error.message == 'r.toml: unknown key "quantise" in the top level'
     known = error.hint.partition("known keys: ")[2].split(", ")
     assert error.hint.startswith('did you mean "quantize"?')
-    assert known == ["name", "data", "teacher", "student", "distill", "prune", "quantize", "bench", "budget", "compute"]
+    stages = ["distill", "prune", "quantize", "finetune"]
+    assert known == ["name", "data", "teacher", "student", *stages, "bench", "budget", "compute"]
 
 
 def test_a_folder_key_is_refused_although_the_model_has_such_a_field() -> None:

@@ -173,11 +173,11 @@ def _values(session: Any, tensors: list[str], inputs: Inputs) -> dict[str, NDArr
 
 def _batch_size(session: Any, tensors: list[str], feed: Feed) -> int:
     """Return how many images may go through at once, by what one of them takes."""
-    fixed = [value.shape[0] for value in session.get_inputs() if value.shape and isinstance(value.shape[0], int)]
-    if fixed:
-        return int(fixed[0])
-    one = sum(value.nbytes for value in _values(session, tensors, feed.take(0, 1)).values())
-    return max(1, min(_MOST_IMAGES, _BATCH_BYTES // max(1, one)))
+    least = runtime.batch_of(session, 1)
+    if least != runtime.batch_of(session, 2):
+        one = sum(value.nbytes for value in _values(session, tensors, feed.take(0, 1)).values())
+        return max(1, min(_MOST_IMAGES, _BATCH_BYTES // max(1, one)))
+    return least
 
 
 def _patch_means(model: ModelProto, tensors: list[str]) -> dict[str, _PatchMean]:

@@ -114,7 +114,7 @@ def _channel_lows(found: Settled, feed: Feed) -> dict[str, NDArray[np.float32]]:
         return {}
     session = tensor_session(found.model, names)
     sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-    for _, inputs in feed.batches(8):
+    for _, inputs in feed.batches(runtime.batch_of(session, 8)):
         for name, value in zip(names, runtime.answer(session, names, inputs), strict=True):
             by_channel = np.moveaxis(value, 1, 0).reshape(value.shape[1], -1).astype(np.float64)
             sums[name].append(np.stack([by_channel.mean(1), (by_channel**2).mean(1)]))

@@ -146,7 +146,7 @@ def _moments(
     session = tensor_session(model, names)
     found: dict[str, Moments] = {}
     asked = [name for name in names if name not in wiring.inputs]
-    for _, inputs in feed.batches(_BATCH):
+    for _, inputs in feed.batches(runtime.batch_of(session, _BATCH)):
         values = {**inputs, **dict(zip(asked, runtime.answer(session, asked, inputs), strict=True))}
         for node in layers:
             weight = wiring.weight(node)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from edgekd import runtime
 from edgekd.quantize.correction import rounded
@@ -23,6 +23,7 @@ from edgekd.quantize.wiring import Wiring, groups
 from edgekd.target import Int8
 
 IMAGES = 16
+_BATCH = 2
 _TOP, _BOTTOM = 32767, -32768
 
 
@@ -54,26 +55,31 @@ def count(
     layers = [node for node in layers if groups(node) == 1]
     if policy.activations != "uint8" or policy.weights != "int8" or not layers:
         return Saturated(0, 0, ())
-    given = {value.name for value in model.graph.input}
-    names = list(dict.fromkeys(node.input[0] for node in layers if node.input[0] not in given))
-    inputs = feed.take(0, feed.count)
+    names = list(dict.fromkeys(node.input[0] for node in layers if node.input[0] not in wiring.inputs))
+    integers = {node.name: _paired(_integers(wiring, node, scales, policy)) for node in layers}
     session = tensor_session(model, names)
-    values = {**inputs, **dict(zip(names, runtime.answer(session, names, inputs), strict=True))}
-    sums, found = 0, {}
-    for node in layers:
-        weight = wiring.weight(node)
-        assert weight is not None, "only layers with constant weights were chosen"
-        scale = scales.get(node.input[1], weight_scales(weight, policy))
-        grid = grids[node.input[0]]
-        pixels = np.clip(
-            np.rint(patches(values[node.input[0]], node, weight)[0] / grid.scale) + grid.zero_point, 0, 255
-        )
-        integers = np.rint(rounded(weight, scale, policy) / scale.reshape(-1, *[1] * (weight.ndim - 1)))
-        seen, clipped = clipped_pairs(_paired(integers), _paired_rows(pixels, weight.shape[1]))
-        sums += seen
-        if clipped:
-            found[node.name] = clipped
-    return Saturated(sums, sum(found.values()), tuple(sorted(found, key=lambda name: -found[name])))
+    sums, found = 0, dict.fromkeys(integers, 0)
+    for _, inputs in feed.batches(runtime.batch_of(session, _BATCH)):
+        values = {**inputs, **dict(zip(names, runtime.answer(session, names, inputs), strict=True))}
+        for node in layers:
+            weight = wiring.weight(node)
+            assert weight is not None, "only layers with constant weights were chosen"
+            grid = grids[node.input[0]]
+            pixels = patches(values[node.input[0]], node, weight)[0] / grid.scale
+            pixels = np.clip(np.rint(pixels) + grid.zero_point, 0, 255).astype(np.float64)
+            seen, clipped = clipped_pairs(integers[node.name], _paired_rows(pixels, weight.shape[1]))
+            sums, found[node.name] = sums + seen, found[node.name] + clipped
+    names = sorted((name for name, clipped in found.items() if clipped), key=lambda name: -found[name])
+    return Saturated(sums, sum(found.values()), tuple(names))
+
+
+def _integers(
+    wiring: Wiring, node: NodeProto, scales: Mapping[str, NDArray[np.float32]], policy: Int8
+) -> NDArray[np.float64]:
+    weight = wiring.weight(node)
+    assert weight is not None, "only layers with constant weights were chosen"
+    scale = scales.get(node.input[1], weight_scales(weight, policy))
+    return np.rint(rounded(weight, scale, policy) / scale.reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 def clipped_pairs(weights: NDArray[np.float64], inputs: NDArray[np.float64]) -> tuple[int, int]:

@@ -27,8 +27,8 @@ def answers(model: ModelProto, feed: Feed) -> Answers:
     """Return all float outputs, [N, ...] each, for a feed that fits into memory."""
     session = runtime.open_model(model, settings())
     names = [value.name for value in session.get_outputs() if "float" in value.type]
-    fixed = [value.shape[0] for value in session.get_inputs() if value.shape and isinstance(value.shape[0], int)]
-    parts = [runtime.answer(session, names, inputs) for _, inputs in feed.batches(fixed[0] if fixed else _BATCH)]
+    batches = feed.batches(runtime.batch_of(session, _BATCH))
+    parts = [runtime.answer(session, names, inputs) for _, inputs in batches]
     return {name: np.concatenate([part[at] for part in parts]).astype(np.float64) for at, name in enumerate(names)}
 
 

@@ -123,15 +123,13 @@ def settle(model: ModelProto) -> None:
 
 def _name(model: ModelProto) -> None:
     taken = {node.name for node in model.graph.node if node.name}
-    seen: set[str] = set()
     for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
+        if not node.name:
             name = f"{node.op_type}_{number}"
             while name in taken:
                 name += "_"
             node.name = name
             taken.add(name)
-        seen.add(node.name)
 
 
 def _lift_constants(model: ModelProto) -> None:

@@ -89,9 +89,6 @@ class Evaluator:
         fed = self.fed
         raw = fed is None or fed.kind == "absorbed"
         entry = Entry(kind="pixels", name=given[0].name) if raw or fed is None else fed
-        fixed = given[0].shape[0] if isinstance(given[0].shape[0], int) else None
         name = session.get_outputs()[0].name
-        feed = entry.feed(judged)
-        return np.concatenate(
-            [runtime.answer(session, [name], inputs)[0] for _, inputs in feed.batches(fixed or _BATCH)]
-        )
+        batches = entry.feed(judged).batches(runtime.batch_of(session, _BATCH))
+        return np.concatenate([runtime.answer(session, [name], inputs)[0] for _, inputs in batches])

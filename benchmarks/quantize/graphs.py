@@ -1,0 +1,156 @@
+"""Float ONNX files as users bring them, plain onnxruntime's quantizer beside ours, and what either answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from torch import nn
+
+from edgekd import host
+from edgekd.models import resnet20, resnet56
+from edgekd.run import Run
+from edgekd.workload import gather
+from edgekd.workload import images as decoding
+
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+NORMALISED = ["--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))]
+
+
+@dataclass(frozen=True)
+class Process:
+    """One command: what it said, its seconds of wall clock, and its peak memory in MB (10^6 bytes)."""
+
+    said: str
+    seconds: float
+    peak_mb: float
+
+
+def run(*command: str) -> Process:
+    """Run a command to its end; print what it says and exit where it fails. A missed budget (3) is no failure."""
+    with tempfile.TemporaryFile("w+") as said:
+        start = time.perf_counter()
+        child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    if child.returncode not in {0, 3}:
+        sys.exit(text)
+    return Process(text, seconds, usage.ru_maxrss * 1024 / 1e6)
+
+
+def quantize(model: Path, data: Path, target: str, out: Path, *options: str) -> tuple[Path, dict[str, Any], Process]:
+    """Run `edgekd quantize`; return the file, its report, and the process."""
+    command = [sys.executable, "-m", "edgekd.cli", "quantize", str(model), "--data", str(data), "--target", target]
+    done = run(*command, "--out", str(out), *options)
+    folder = out / f"{model.stem}-{target}"
+    return folder / "model.onnx", json.loads((folder / "report.json").read_text()), done
+
+
+def cifar_resnet(depth: int, weights: Path, file: Path) -> None:
+    """Export a published CIFAR ResNet as a user does: float [N, 3, 32, 32] in, dynamic batch."""
+    network = {20: resnet20, 56: resnet56}[depth](num_classes=10)
+    given = torch.load(weights, map_location="cpu", weights_only=True)
+    state = given.get("state_dict", given)
+    network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+    export(network, 32, file)
+
+
+def export(network: nn.Module, side: int, file: Path) -> None:
+    """Write an ONNX file, its batch dynamic."""
+    example = torch.zeros(2, 3, side, side)
+    shapes = ({0: torch.export.Dim("N")},)
+    torch.onnx.export(
+        network.eval(), (example,), file, dynamo=True, opset_version=18, dynamic_shapes=shapes, external_data=False,
+        verbose=False,
+    )  # fmt: skip
+
+
+def read(folder: Path, side: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return all images of a folder and their labels."""
+    found = gather.pictures(folder)
+    pixels = np.stack([decoding.read(file, (side, side)) for file in found.files])
+    return pixels, found.labels if found.labels is not None else np.zeros(len(pixels), np.int64)
+
+
+def normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return pixels as these networks take them, [N, 3, H, W]."""
+    values = (pixels.astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+
+
+def session_of(file: Path) -> Any:
+    """Open a file so that x86 without VNNI gives the answers of machines that do not saturate."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = host.cores()
+    if host.this().saturates:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def answers(file: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the logits of raw pixels, for a file that takes them or one that takes normalised images."""
+    session = session_of(file)
+    given = session.get_inputs()[0]
+    parts = []
+    for start in range(0, len(pixels), 250):
+        batch = pixels[start : start + 250]
+        parts.append(session.run(None, {given.name: batch if "uint8" in given.type else normalised(batch)})[0])
+    return np.concatenate(parts)
+
+
+def top1(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the part that is right."""
+    return float((logits.argmax(1) == labels).mean())
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Feeds onnxruntime's calibrators, 32 images at a time, normalised or raw."""
+
+    def __init__(self, name: str, pixels: NDArray[np.uint8], raw: bool = False) -> None:
+        self._batches: Iterator[dict[str, NDArray[Any]]] = (
+            {name: pixels[start : start + 32] if raw else normalised(pixels[start : start + 32])}
+            for start in range(0, len(pixels), 32)
+        )
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        """Return the next batch, or None at the end."""
+        return next(self._batches, None)
+
+
+def plain(
+    model: Path, pixels: NDArray[np.uint8], out: Path, per_channel: bool = True, seven_bits: bool = False
+) -> None:
+    """Quantize by onnxruntime alone: QDQ, uint8 activations, int8 weights, min-max; a front of ours stays in float."""
+    graph = onnx.load(model).graph
+    raw = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    quantize_static(
+        str(model), str(out), Reader(graph.input[0].name, pixels, raw), quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=per_channel,
+        reduce_range=seven_bits, calibrate_method=CalibrationMethod.MinMax,
+        nodes_to_exclude=[node.name for node in graph.node if node.name.startswith("front_")],
+    )  # fmt: skip
+
+
+def calibration_of(data: Path, count: int, folder: Path) -> NDArray[np.uint8]:
+    """Draw calibration images of train as `edgekd quantize` does; they stand in `folder` too."""
+    few, _ = gather.draw(gather.pictures(data / "train"), count, seed=0)
+    gather.write_pictures(few, (32, 32), folder, Run())
+    return np.asarray(np.load(folder / "images.npy"))

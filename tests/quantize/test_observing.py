@@ -1,0 +1,128 @@
+"""What calibration sees: every value of every image, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+
+from edgekd.errors import ModelError
+from edgekd.quantize.feed import Feed
+from edgekd.quantize.observing import BINS, count_into, load, observe, per_input, under_taps
+from edgekd.quantize.qdq import KINDS
+from edgekd.quantize.wiring import Wiring, geometry
+from tests.quantize.graphs import feed, graph, images, node, run, two_layers, values_of
+
+NAMES = ["x", "r", "y"]
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, given: np.ndarray) -> None:
+        self.batches = iter([{"x": given[start : start + 7]} for start in range(0, len(given), 7)])
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.batches, None)
+
+
+def quiet(done: int, total: int) -> None:
+    assert total > 0
+
+
+def test_ranges_are_those_of_onnxruntimes_min_max_calibrator(tmp_path: Path) -> None:
+    model = two_layers()
+    onnx.save(model, tmp_path / "model.onnx")
+    calibrator = create_calibrator(
+        str(tmp_path / "model.onnx"), sorted(KINDS), str(tmp_path / "augmented.onnx"), CalibrationMethod.MinMax
+    )
+    calibrator.collect_data(Reader(images(50)))
+    theirs = calibrator.compute_data()
+    ours = observe(model, NAMES, feed(images(50)), False, quiet)
+    for name in NAMES:
+        low, high = (float(np.squeeze(end)) for end in theirs[name].range_value)
+        assert (ours.low[name], ours.high[name]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_histograms_hold_every_value_and_are_numpys() -> None:
+    given = images(50)
+    seen = observe(two_layers(), NAMES, feed(given), True, quiet)
+    assert seen.images == 50
+    assert {name: int(counts.sum()) for name, counts in seen.counts.items()} == {
+        "x": given.size, "r": 50 * 6 * 64, "y": 50 * 4 * 64,
+    }  # fmt: skip
+    theirs, _ = np.histogram(given, BINS, (seen.low["x"], seen.high["x"]))
+    # A value on the edge between two bins may fall on either side: float32 against float64.
+    assert np.abs(np.cumsum(seen.counts["x"]) - np.cumsum(theirs)).max() <= 3
+
+
+def test_a_tensor_of_one_value_is_one_bin() -> None:
+    counts = np.zeros(8, np.int64)
+    count_into(counts, np.full((3, 5), 2.0, np.float32), 2.0, 2.0)
+    assert counts.tolist() == [15, 0, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("stride", "dilation", "pads"), [(1, 1, [1, 1, 1, 1]), (2, 1, [0, 1, 1, 0]), (1, 2, [2] * 4)])
+def test_the_mean_patch_gives_the_mean_output(stride: int, dilation: int, pads: list[int]) -> None:
+    """A convolution is linear: weight times mean patch is the mean of its outputs, borders included."""
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    conv = node("Conv", ["x", "w"], "y", pads=pads, strides=[stride] * 2, dilations=[dilation] * 2)
+    given = images(9)
+    out = run(graph([conv], {"w": weight}, made=["N", 4, "H", "W"]), given)
+    patch = under_taps(given.mean(0, dtype=np.float64), geometry(conv, weight))
+    expected = (weight * per_input(patch, conv, 4)).reshape(4, -1).sum(1)
+    assert np.allclose(out.mean((0, 2, 3)), expected, atol=1e-5)
+
+
+def test_a_value_that_is_no_number_is_named_with_its_image() -> None:
+    given = images(40)
+    given[33, 1, 2, 2] = np.nan
+    with pytest.raises(ModelError, match='tensor "x" has NaN values on calibration image 33'):
+        observe(two_layers(), NAMES, feed(given), False, quiet)
+
+
+def test_an_overflow_inside_the_graph_is_named_by_its_tensor() -> None:
+    model = two_layers()
+    Wiring(model).set("w2", np.sign(values_of(model)["w2"]) * 1e38)
+    with pytest.raises(ModelError, match='tensor "y" has'):
+        observe(model, NAMES, feed(images(4) * 1e5), False, quiet)
+
+
+def test_data_of_another_shape_is_refused_with_both_shapes() -> None:
+    with pytest.raises(ModelError, match=r"does not take the data \(x float32 \[1, 5, 8, 8\]\)"):
+        observe(two_layers(), NAMES, feed(images(4, channels=5)), False, quiet)
+
+
+def test_saved_and_loaded_it_is_the_same_and_its_bytes_are_equal(tmp_path: Path) -> None:
+    seen = observe(two_layers(), NAMES, feed(images(10)), True, quiet)
+    for name in "ab":
+        seen.save(tmp_path / f"{name}.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    found = load(tmp_path / "a.npz")
+    assert (found.images, dict(found.low), dict(found.high)) == (10, dict(seen.low), dict(seen.high))
+    assert all(np.array_equal(found.counts[name], seen.counts[name]) for name in NAMES)
+    assert all(np.array_equal(found.patches[name], seen.patches[name]) for name in seen.patches)
+    assert set(found.patches) == {"conv_c", "conv_y"}
+
+
+def test_memory_does_not_grow_with_the_number_of_images() -> None:
+    """The images are made on demand, so that what is held is what calibration holds."""
+
+    model = two_layers()
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim[2:]:
+            dim.dim_value = 64
+
+    def peak(count: int) -> int:
+        made = Feed(count, lambda start, stop: {"x": images(stop - start, side=64, seed=start)})
+        tracemalloc.start()
+        observe(model, NAMES, made, True, quiet)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(128), peak(512)
+    assert many < 1.1 * few
