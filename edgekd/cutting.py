@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import onnxruntime as ort
 
@@ -22,8 +21,8 @@ from edgekd.project import Project
 from edgekd.prune.shapes import layers_of
 from edgekd.prune.sparse import sparsify
 from edgekd.prune.stage import prune, smallest
-from edgekd.recipe import Distill, FeatureLoss, Prune, Sparse
-from edgekd.runtime import Settings, settings_of
+from edgekd.recipe import Distill, FeatureLoss, Precision, Prune, Sparse
+from edgekd.runtime import Settings, settings_for
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
 from edgekd.train.device import Place
@@ -61,7 +60,7 @@ class Cutter:
             if config.keep_latency is None:
                 cuts.append(self._pruned(current, None, settings, _watched(config.recovery)))
                 continue
-            reached = found.measured if found else 1.0
+            reached = found.chosen.measured if found else 1.0
             asked = config.keep_latency ** ((number + 1) / config.steps)
             cut, found = self._to_latency(whole, current, reached, asked, settings, _watched(config.recovery))
             cuts.append(cut)
@@ -133,10 +132,10 @@ class Cutter:
             if abs(following - keep) < 1e-4:
                 break
             keep = following
-        best, last = min(rounds, key=lambda each: abs(each[1].measured / asked - 1))
+        best, chosen = min(rounds, key=lambda each: abs(each[1].measured / asked - 1))
         why_not = hosts.why_not(self.target.device, hosts.this())
         found = tuple(each for _, each in rounds)
-        return best, LatencyCut(self.target.name, asked, last.measured, found, unpruned, why_not)
+        return best, LatencyCut(self.target.name, asked, chosen, found, unpruned, why_not)
 
     def _table(self, whole: Artifact, settings: Prune) -> Path:
         """Return the file of the layers' latencies, measured once for this network's shapes on this machine."""
@@ -166,7 +165,7 @@ class Cutter:
         block = settings.block if isinstance(settings.block, int) else self.target.block
         return Conditions(self._how(), self._precision(), block, activations)
 
-    def _precision(self) -> Literal["int8", "fp16", "float"]:
+    def _precision(self) -> Precision:
         precision = shipped_precision(self.project.recipe, self.target)
         # A CPU's half precision says nothing of a GPU's.
         return "float" if precision == "fp16" and not self._is_here() else precision
@@ -175,8 +174,7 @@ class Cutter:
         return hosts.why_not(self.target.device, hosts.this()) is None
 
     def _how(self) -> Settings:
-        runtime = self.target.runtime
-        return settings_of(runtime) if self._is_here() else Settings(threads=runtime.threads)
+        return settings_for(self.target.runtime, self._is_here())
 
     def _compiled(self, network_: Artifact) -> Path:
         """Return the folder of the files that would be shipped of a network, for the target."""

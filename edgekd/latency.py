@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from edgekd.recipe import Precision
+
 
 class Layer(BaseModel):
     """A convolution or matrix multiplication by its shape, as it is before any cut. Sizes in pixels."""
@@ -65,7 +67,7 @@ class Table(BaseModel):
 
     machine: str
     onnxruntime: str
-    precision: Literal["int8", "fp16", "float"]
+    precision: Precision
     grids: tuple[Grid, ...]
     layers: dict[str, int]
     """By the layer's path in the network: which grid is its own."""

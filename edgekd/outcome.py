@@ -21,7 +21,7 @@ from edgekd.project import Project
 from edgekd.recipe import Sparse
 from edgekd.report.contents import Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.latency import as_report
-from edgekd.runtime import Settings, exact_here, settings_of
+from edgekd.runtime import exact_here, settings_for
 from edgekd.ship import Shipped
 from edgekd.store import Artifact
 from edgekd.target import Target
@@ -102,7 +102,7 @@ def _row(stage: str, file: Path, result: Artifact) -> StageRow:
 def _measure(judged: Judged, on_target: bool) -> Measured:
     """Time the teacher's float graph, the float parent and what is shipped, in one interleaved run."""
     runtime = judged.target.runtime
-    settings = settings_of(runtime) if on_target else Settings(threads=runtime.threads)
+    settings = settings_for(runtime, on_target)
     models = {"teacher": judged.graphs.teacher.path, "float": judged.shipped.parent}
     if (cut := _cut_for(judged)) is not None:
         models["unpruned"] = cut.unpruned / judged.shipped.file
@@ -214,10 +214,10 @@ def _cut_notes(judged: Judged) -> list[str]:
             f"when compressed ({packed:.1f} kB by zlib)"
         )
     if latency is not None:
-        last = min(latency.rounds, key=lambda each: abs(each.measured - latency.measured))
+        chosen = latency.chosen
         notes.append(
-            f"cut to {latency.asked:g} of the unpruned latency: the layers' table predicted {last.predicted:.3f}, "
-            f"measured {last.measured:.3f} after {len(latency.rounds)} round(s)"
+            f"cut to {latency.asked:g} of the unpruned latency: the layers' table predicted {chosen.predicted:.3f}, "
+            f"measured {chosen.measured:.3f} after {len(latency.rounds)} round(s)"
         )
         if latency.why_this_host is not None:
             notes.append(f"that table and measurement are of this host: {latency.why_this_host}")

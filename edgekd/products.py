@@ -27,7 +27,7 @@ class LatencyCut:
     target: str
     """The name of the target that it was cut for."""
     asked: float
-    measured: float
+    chosen: Round
     rounds: tuple[Round, ...]
     unpruned: Path
     """The folder of the unpruned network's files, as they would be shipped."""
@@ -37,7 +37,12 @@ class LatencyCut:
     def as_json(self) -> dict[str, Any]:
         """Return what the report says of it: no path."""
         rounds = [asdict(each) for each in self.rounds]
-        return {"asked": self.asked, "measured": self.measured, "rounds": rounds, "why_this_host": self.why_this_host}
+        return {
+            "asked": self.asked,
+            "measured": self.chosen.measured,
+            "rounds": rounds,
+            "why_this_host": self.why_this_host,
+        }
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ def settings_of(runtime: Runtime) -> Settings:
     return Settings(providers=runtime.providers, threads=runtime.threads, entries=runtime.session)
 
 
+def settings_for(runtime: Runtime, on_target: bool) -> Settings:
+    """Return a target's own settings where this machine is it; else the CPU's, with as many threads."""
+    return settings_of(runtime) if on_target else Settings(threads=runtime.threads)
+
+
 def exact_here(target: Target, host: Host, threads: int) -> Settings:
     """Return CPU settings under which this host gives the answer that the target will give.
 

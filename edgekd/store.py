@@ -104,7 +104,7 @@ class Store:
             self._run.say(f"{stage.name}: will run, its input is not made yet")
             return self._miss(stage, "pending")
         identity = self._identity(stage, kwargs)
-        key = hashlib.sha256(_canonical(identity)).hexdigest()[:32]
+        key = _key(identity)
         folder = self.folder / f"{stage.name}-{key}"
         repeated = stage.name in self._repeated and not (self._plan and folder.exists())
         forced = (stage.name in self._fresh or repeated) and folder.name not in self._done
@@ -126,16 +126,12 @@ class Store:
         Under --plan an open choice ends the plan.
         """
         file = self.folder / "choices.json"
-        key = f"{question}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}"
+        key = f"{question}-{_key(inputs)}"
         # The file is replaced whole: reading it needs no lock.
         choices = _read(file)
-        forced = self._is_asked_anew(question, key)
-        if key in choices and not forced:
+        if key in choices and not self._is_asked_anew(question, key):
             return choices[key]
-        if self._plan:
-            self._run.say(f"{question}: would be measured")
-            self.missed.append(question)
-            raise PlanEndsError
+        self._end_plan(question)
         choice = measure()
         self._done.add(key)
         with self._lock("choices"):
@@ -147,17 +143,22 @@ class Store:
 
         Under --plan a measurement that is not there yet ends the plan.
         """
-        file = self.folder / f"{name}-{hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]}.json"
+        file = self.folder / f"{name}-{_key(inputs)}.json"
         if not file.exists() or self._is_asked_anew(name, file.name):
-            if self._plan:
-                self._run.say(f"{name}: would be measured")
-                self.missed.append(name)
-                raise PlanEndsError
+            self._end_plan(name)
             text = measure()
             self._done.add(file.name)
             with self._lock(name):
                 _write(file, text)
         return file
+
+    def _end_plan(self, question: str) -> None:
+        """Under --plan, say once that something would be measured, and end the plan."""
+        if self._plan and question not in self.missed:
+            self._run.say(f"{question}: would be measured")
+            self.missed.append(question)
+        if self._plan:
+            raise PlanEndsError
 
     def say(self, line: str) -> None:
         """Tell what was decided between two stages."""
@@ -280,6 +281,10 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a {type(value).__name__} cannot be hashed")
+
+
+def _key(inputs: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical(_plain(inputs))).hexdigest()[:32]
 
 
 def _canonical(value: Any) -> bytes:

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors", "host", "target"},
     "operators": {"runtime"},
     "constants": set(),
-    "latency": set(),
+    "latency": {"recipe"},
     "front": {"constants", "errors", "workload"},
     # Data and training.
     "workload": {"errors", "recipe", "ref", "run", "store"},

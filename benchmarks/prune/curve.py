@@ -56,7 +56,7 @@ def main() -> None:
         finally:
             cores.put(core)
 
-    settings = [*_base(arguments)]
+    settings = _base(arguments)
     uncut = build(_HERE / "uncut", settings, arguments.store, arguments.out, arguments.target)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         built = dict(zip(wanted, pool.map(run, wanted), strict=True))

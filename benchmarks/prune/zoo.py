@@ -93,17 +93,17 @@ def apart(name: str, seconds: float) -> dict[str, Any]:
 
 
 def cut(name: str, folder: Path) -> dict[str, Any]:
-    """Initialise, cut and export one network; return its row."""
+    """Make one network with random weights, cut and export it; return its row."""
     from edgekd.export.stage import export  # noqa: PLC0415 - torch, in the child alone
 
-    model, args, size, protect = spec_of(name)
+    model, args, size = spec_of(name)
     code = resolve(model, _HERE)
     arrays.save(Split(_images(size), np.arange(_IMAGES)), folder / "images")
     run = Run()
     try:
         _save_random(folder / "whole", model, args, code)
         start = time.perf_counter()
-        found, block = _pruned(folder, code, protect)
+        found, block = _pruned(folder, code)
         seconds = time.perf_counter() - start
         exported = export.function(folder / "model.onnx", run, folder / "narrow", code, folder / "images", 18, 10)
     except EdgekdError as error:
@@ -125,13 +125,13 @@ def _images(size: int) -> Images:
     return (colours + generator.integers(0, 64, (_IMAGES, size, size, 3))).astype(np.uint8)
 
 
-def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+def _pruned(folder: Path, code: Ref) -> tuple[dict[str, Any], int]:
     """Cut in the widest blocks that can reach the half; return what the stage says, and the block."""
     from edgekd.prune.stage import prune  # noqa: PLC0415 - torch, in the child alone
     from edgekd.train.device import resolve as place_of  # noqa: PLC0415
 
     for block in _BLOCKS:
-        config = Prune(keep_macs=0.5, block=block, ranking="global", protect=protect)
+        config = Prune(keep_macs=0.5, block=block, ranking="global")
         try:
             found = prune.function(
                 folder / "narrow",
@@ -151,15 +151,15 @@ def _pruned(folder: Path, code: Ref, protect: tuple[str, ...]) -> tuple[dict[str
     raise AssertionError("there are blocks")
 
 
-def spec_of(name: str) -> tuple[str, dict[str, Any], int, tuple[str, ...]]:
-    """Return the callable, its arguments, the side of its images, and what must stay."""
+def spec_of(name: str) -> tuple[str, dict[str, Any], int]:
+    """Return the callable, its arguments, and the side of its images."""
     if kind_of(name) == "segmentation":
-        return "backbones:segmentation", {"name": name}, 224, ()
+        return "backbones:segmentation", {"name": name}, 224
     if kind_of(name) == "detector's backbone":
-        return "backbones:backbone", {"name": name}, 320 if name.startswith("ssd") else 224, ()
+        return "backbones:backbone", {"name": name}, 320 if name.startswith("ssd") else 224
     args = {"aux_logits": False, "init_weights": False} if name in _AUXILIARY else {}
-    side = {"inception_v3": 299, "vit_h_14": 224}.get(name, 256 if name.startswith("swin_v2") else 224)
-    return f"torchvision.models:{name}", args, side, ()
+    side = 299 if name == "inception_v3" else 256 if name.startswith("swin_v2") else 224
+    return f"torchvision.models:{name}", args, side
 
 
 def _save_random(folder: Path, model: str, args: dict[str, Any], code: Any) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
         for kind, per_channel in (("per tensor", False), ("per channel", True)):
             plain(model, calibration, folder / "plain.onnx", per_channel=per_channel)
             rows[f"onnxruntime, {kind}"] = row(folder / "plain.onnx")
-        for name, options in {
+        for way, options in {
             "ours": [],
             "ours, per tensor": ["--set", "quantize.per_channel=false"],
             "ours, learned rounding": ["--set", "quantize.rounding=optq"],
@@ -60,10 +60,10 @@ def main() -> None:
             "ours, percentile": ["--calibrator", "percentile"],
             "ours, entropy": ["--calibrator", "entropy"],
         }.items():
-            file, report, _ = quantize(model, arguments.data / "train", target, folder / name, *options)
+            file, report, _ = quantize(model, arguments.data / "train", target, folder / way, *options)
             made = report["quantization"]
-            rows[name] = {**row(file), "repairs": made["repairs"] + made["rounding"], "precision": report["precision"]}
-            print(name, rows[name], flush=True)
+            rows[way] = {**row(file), "repairs": made["repairs"] + made["rounding"], "precision": report["precision"]}
+            print(way, rows[way], flush=True)
         latency = compare(folder / "ours" / f"mobilenet-{target}" / "model.onnx", model, target)
     write("quantize-mobilenet", {"rows": rows, "latency": latency})
 

@@ -2,8 +2,8 @@
 
     python benchmarks/quantize/resnet56.py DATA RESNET56.th RESNET20.th
 
-Exports both as a user does, runs `edgekd quantize` (512 images of train) with 8- and 7-bit weights and onnxruntime's own
-quantizer beside it, answers all of test, and times float and int8 in one interleaved run on one thread. Writes
+Exports both as a user does, runs `edgekd quantize` (512 images of train) with 8- and 7-bit weights and onnxruntime's
+own quantizer beside it, answers all of test, and times float and int8 in one interleaved run on one thread. Writes
 benchmarks/results/quantize-resnet56.json.
 """
 

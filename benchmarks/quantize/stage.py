@@ -1,9 +1,10 @@
-"""The whole stage as a process: `edgekd quantize` on ResNet-56 with 512 images, against plain onnxruntime.
+"""The whole stage as a process: ResNet-56, 512 images, `auto`, against plain onnxruntime.
 
     python benchmarks/quantize/stage.py DATA RESNET56.th [--rounds 5]
 
-In turns: ours, everything on `auto`: repair, calibrate, quantize; onnxruntime's quantizer with its pre-processing, min-max, no repairs; and without its pre-processing. All read the same 512 images as
-arrays. Writes benchmarks/results/quantize-stage.json.
+In turns: ours, everything on `auto` (repair, calibrate, quantize); onnxruntime's quantizer with its pre-processing,
+min-max, no repairs; and that without its pre-processing. All read the same 512 images as arrays. Writes
+benchmarks/results/quantize-stage.json.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from edgekd import host, runtime
 from edgekd.bench import runner
 from edgekd.errors import ModelError, first_line
 from edgekd.latency import Grid, Layer, Table, widths_of
+from edgekd.recipe import Precision
 from edgekd.runtime import Settings
 
-Precision = Literal["int8", "fp16", "float"]
 _ROUNDS, _CALLS, _SECONDS = 40, 3, 0.15
 _OPSET, _IR = 18, 8
 VERSION = 1

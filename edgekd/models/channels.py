@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,11 @@ class Group:
     members: tuple[Member, ...]
     unit: int = 1
     """Channels of the root in each of them: more than one where whole groups of a convolution go."""
+
+    def indices(self, member: Member, channels: Iterable[int]) -> list[int]:
+        """Return where some of the group's channels lie on a member's side."""
+        parts = len(member.indices) // self.width
+        return [member.indices[channel * parts + part] for channel in channels for part in range(parts)]
 
 
 _FILE = TypeAdapter(tuple[Group, ...])

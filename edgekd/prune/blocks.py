@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.prune.tracing import Hook, watch
+
 
 @dataclass
 class _Seen:
@@ -25,6 +27,7 @@ def removable(module: nn.Module, shape: tuple[int, int], kept: Sequence[str]) ->
     A block is one whose output, with all its parameters at zero, is its (positive) input: a residual block without
     a projection, whatever its branch is made of. None that holds a layer of `kept` is named.
     """
+    module.eval()
     seen = _calls(module, shape)
     layers = dict(module.named_modules())
     found: list[str] = []
@@ -47,23 +50,15 @@ def layers_in(path: str, module: nn.Module) -> tuple[str, ...]:
 def _calls(module: nn.Module, shape: tuple[int, int]) -> dict[str, _Seen]:
     """Run a zero image and note how each module that works on weights was called."""
     seen: dict[str, _Seen] = {}
-    hooks = []
     for path, layer in module.named_modules():
         works = any(isinstance(inner, nn.Conv2d | nn.Linear) for inner in layer.modules() if inner is not layer)
         if path and works:
             seen[path] = _Seen()
-            hooks.append(layer.register_forward_hook(_noting(seen[path])))
-    module.eval()
-    try:
-        with torch.no_grad():
-            module(torch.zeros(1, 3, *shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch(module, shape, {path: _noting(each) for path, each in seen.items()})
     return seen
 
 
-def _noting(seen: _Seen) -> Any:
+def _noting(seen: _Seen) -> Hook:
     def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         seen.calls += 1
         image: Any = inputs[0] if len(inputs) == 1 else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from edgekd.models.channels import Group, Member
+from edgekd.prune.shapes import depthwise
 
 
 def coupled(groups: Sequence[Group], layers: dict[str, nn.Module]) -> tuple[list[Group], dict[str, str]]:
@@ -39,8 +40,7 @@ def _grouped(group: Group, layers: dict[str, nn.Module]) -> list[str]:
 
 
 def _is_grouped(layer: nn.Module) -> bool:
-    depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels == layer.out_channels
-    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and not depthwise
+    return isinstance(layer, nn.Conv2d) and layer.groups > 1 and not depthwise(layer)
 
 
 def _bound(first: Group, groups: Sequence[Group], layers: dict[str, nn.Module]) -> list[Group]:

@@ -79,6 +79,4 @@ def _ignore(layer: nn.Module, member: Member, cut: Cut) -> None:
     weight = weight_of(layer)
     if weight is None or member.side != "in" or weight.shape[1] != member.channels:
         return
-    parts = len(member.indices) // cut.group.width
-    indices = [member.indices[channel * parts + part] for channel in cut.channels for part in range(parts)]
-    weight[:, indices] = 0
+    weight[:, cut.group.indices(member, cut.channels)] = 0

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from edgekd.prune.tracing import Hook, watch
 
 
 def per_layer(module: nn.Module, shape: tuple[int, int]) -> dict[str, int]:
     """Return the multiply-accumulates of each Conv2d and Linear for one image [1, 3, height, width], in call order."""
     counts: dict[str, int] = {}
-    hooks = []
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            hooks.append(layer.register_forward_hook(_counter(name, counts)))
-    training = module.training
-    module.eval()
-    try:
-        with torch.no_grad():
-            module(torch.zeros(1, 3, *shape))
-    finally:
-        module.train(training)
-        for hook in hooks:
-            hook.remove()
+    layers = dict(module.named_modules())
+    watched = [path for path, layer in layers.items() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    watch(module, shape, {path: _counter(path, counts) for path in watched})
     return counts
 
 
@@ -46,7 +36,7 @@ def _numbers(module: nn.Module, counts: Callable[[Tensor], bool]) -> dict[str, i
     return {name: count for name, count in found.items() if count}
 
 
-def _counter(name: str, counts: dict[str, int]) -> Any:
+def _counter(name: str, counts: dict[str, int]) -> Hook:
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
             size = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels // layer.groups

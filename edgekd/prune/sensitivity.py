@@ -92,10 +92,10 @@ class Sensitivity:
         for member in group.members:
             if member.side == "out":
                 layer = self._module.get_submodule(member.layer)
-                indices = np.array(member.indices).reshape(group.width, -1)[channels].ravel()
+                indices = torch.tensor(group.indices(member, channels.tolist()), dtype=torch.int64)
                 for parameter in layer.parameters(recurse=False):
                     kept.append((parameter, parameter.detach().clone()))
-                    parameter.data[torch.from_numpy(indices)] = 0
+                    parameter.data[indices] = 0
         try:
             yield
         finally:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from edgekd.latency import Layer, Table
+from edgekd.prune.tracing import Hook, watch
 
 
 def layers_of(module: nn.Module, shape: tuple[int, int], calls: Counter[str] | None = None) -> dict[str, Layer]:
@@ -18,18 +17,9 @@ def layers_of(module: nn.Module, shape: tuple[int, int], calls: Counter[str] | N
     `calls` counts how often each ran; one that is called on images of several sizes is taken as the last.
     """
     found: dict[str, Layer] = {}
-    hooks = [
-        layer.register_forward_hook(_noting(path, found, calls if calls is not None else Counter()))
-        for path, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
-    module.eval()
-    try:
-        with torch.no_grad():
-            module(torch.zeros(1, 3, *shape))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    counted = calls if calls is not None else Counter()
+    watched = [path for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    watch(module, shape, {path: _noting(path, found, counted) for path in watched})
     return found
 
 
@@ -55,7 +45,7 @@ def prices(module: nn.Module, shape: tuple[int, int], table: Table) -> dict[str,
     return {path: Looked(table, path, layer.inputs, layer.outputs, calls[path]) for path, layer in layers.items()}
 
 
-def _noting(path: str, found: dict[str, Layer], calls: Counter[str]) -> Any:
+def _noting(path: str, found: dict[str, Layer], calls: Counter[str]) -> Hook:
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         calls[path] += 1
         if isinstance(layer, nn.Linear):
@@ -66,8 +56,13 @@ def _noting(path: str, found: dict[str, Layer], calls: Counter[str]) -> Any:
     return note
 
 
+def depthwise(layer: nn.Conv2d) -> bool:
+    """Whether each channel has a group of its own, and makes one."""
+    return layer.groups == layer.in_channels == layer.out_channels and layer.groups > 1
+
+
 def _of_convolution(layer: nn.Conv2d, image: Tensor) -> Layer:
-    is_depthwise = layer.groups == layer.in_channels == layer.out_channels and layer.groups > 1
+    is_depthwise = depthwise(layer)
     # "same" and "valid" are strings; "same" keeps the size with half of the kernel around.
     given = layer.padding
     same = tuple((size - 1) * step // 2 for size, step in zip(layer.kernel_size, layer.dilation, strict=True))

@@ -15,9 +15,8 @@ def cut_channels(module: nn.Module, cuts: Sequence[Cut]) -> None:
     gone: dict[str, dict[str, set[int]]] = {}
     for cut in cuts:
         for member in cut.group.members:
-            parts = len(member.indices) // cut.group.width
-            indices = {member.indices[channel * parts + part] for channel in cut.channels for part in range(parts)}
-            gone.setdefault(member.layer, {"in": set(), "out": set()})[member.side] |= indices
+            indices = cut.group.indices(member, cut.channels)
+            gone.setdefault(member.layer, {"in": set(), "out": set()})[member.side].update(indices)
     for path, sides in gone.items():
         _narrow(module.get_submodule(path), sides["in"], sides["out"])
 

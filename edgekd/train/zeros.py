@@ -17,5 +17,7 @@ class Zeros:
     @torch.no_grad()
     def keep(self) -> None:
         """Set them to zero again, after a step."""
-        masks = [mask.to(weight.device) for mask, weight in zip(self._masks, self._weights, strict=True)]
-        torch._foreach_mul_(self._weights, masks)
+        if self._masks and self._masks[0].device != self._weights[0].device:
+            # The module moved to its device after these were made; they follow once.
+            self._masks = [mask.to(weight.device) for mask, weight in zip(self._masks, self._weights, strict=True)]
+        torch._foreach_mul_(self._weights, self._masks)

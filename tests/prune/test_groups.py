@@ -139,12 +139,10 @@ def test_cutting_channels_that_do_nothing_leaves_the_logits(module: nn.Module, l
 def silence(module: nn.Module, cut: Cut) -> None:
     for member in cut.group.members:
         layer = module.get_submodule(member.layer)
-        parts = len(member.indices) // cut.group.width
         if member.side == "out":
             for tensor in (layer.weight, layer.bias):
                 if tensor is not None:
-                    rows = [member.indices[channel * parts + part] for channel in cut.channels for part in range(parts)]
-                    tensor.data[rows] = 0
+                    tensor.data[cut.group.indices(member, cut.channels)] = 0
 
 
 def test_a_depthwise_convolution_that_multiplies_channels_is_followed() -> None:
