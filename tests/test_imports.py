@@ -34,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors", "host", "target"},
     "operators": {"runtime"},
     "constants": set(),
+    "pooling": {"constants"},
     "latency": {"recipe"},
     "front": {"constants", "errors", "workload"},
     # Data and training.
@@ -43,8 +44,20 @@ ALLOWED: dict[str, set[str]] = {
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "prune": {"errors", "latency", "recipe", "ref", "run", "store", "models", "train", "workload"},
-    "export": {"constants", "errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
-    "quantize": {"constants", "errors", "host", "recipe", "run", "store", "target", "front", "runtime", "workload"},
+    "export": {"pooling", "errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
+    "quantize": {
+        "constants",
+        "pooling",
+        "errors",
+        "host",
+        "recipe",
+        "run",
+        "store",
+        "target",
+        "front",
+        "runtime",
+        "workload",
+    },
     "evaluate": {"run", "store", "runtime", "workload"},
     # What is measured, shipped and told.
     "bench": {"errors", "host", "latency", "recipe", "runtime"},

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import torch
 
-from edgekd import front, runtime
+from edgekd import front, pooling, runtime
 from edgekd.errors import ModelError, first_line
 from edgekd.export import graph as clean
 from edgekd.export.parity import TOLERANCE, relative_difference
@@ -51,7 +51,7 @@ def export(out: Path, run: Run, start: Path, code: Ref, samples: Path, opset: in
             f'"{exported.plan.model}" cannot be written in opset {opset}: torch gave {written}',
             "raise runtime.opset in the target file, if the device's onnxruntime takes it",
         )
-    pooled = clean.pool_globally(model)
+    pooled = pooling.pool_globally(model)
     clean.name_batch(model)
     front.put_on(model, exported.plan.normalisation)
     model.ir_version = ir

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from edgekd import constants
 
@@ -22,6 +22,8 @@ def compact(model: ModelProto) -> None:
     for node in graph.node:
         node.name = ""
         node.doc_string = ""
+        del node.metadata_props[:]
+        _drop_defaults(node)
         for names in (node.input, node.output):
             for index, name in enumerate(names):
                 if name not in short:
@@ -30,6 +32,22 @@ def compact(model: ModelProto) -> None:
     for value in graph.initializer:
         value.name = short[value.name]
         value.doc_string = ""
+
+
+def _drop_defaults(node: NodeProto) -> None:
+    """Leave out attributes that say what ONNX takes them for anyway."""
+    defaults = {"dilations": {1}, "strides": {1}, "pads": {0}}
+    kept = []
+    for each in node.attribute:
+        same = each.name in defaults and set(each.ints) == defaults[each.name]
+        if node.op_type in {"Conv", "MaxPool"} and (same or (each.name == "group" and each.i == 1)):
+            continue
+        if each.name == "auto_pad" and each.s == b"NOTSET":
+            continue
+        each.doc_string = ""
+        kept.append(each)
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _share_constants(model: ModelProto) -> None:

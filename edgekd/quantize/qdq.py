@@ -36,7 +36,7 @@ def quantized(
     `grids` are of the activations; `scales` of the weights that were rounded beforehand, a value per output channel,
     along the weight's first axis. `in_float` names nodes that stay as they are; `only`, if any, those that do not.
     """
-    overrides: dict[str, list[dict[str, Any]]] = {name: [_entry(grid, policy)] for name, grid in grids.items()}
+    overrides: dict[str, list[dict[str, Any]]] = {name: [_entry(grid)] for name, grid in grids.items()}
     for name, given in scales.items():
         overrides[name] = [_weight_entry(scale, policy) for scale in given]
         overrides[name][0]["axis"] = 0
@@ -67,12 +67,13 @@ def quantized(
     return result
 
 
-def _entry(grid: Grid, policy: Int8) -> dict[str, Any]:
-    integer = np.uint8 if policy.activations == "uint8" else np.int8
+def _entry(grid: Grid) -> dict[str, Any]:
+    # By the grid itself: absorbed pixels are uint8 under any policy.
+    integer, kind = (np.uint8, QuantType.QUInt8) if grid.least == 0 else (np.int8, QuantType.QInt8)
     return {
         "scale": np.array(grid.scale, np.float32),
         "zero_point": np.array(grid.zero_point, integer),
-        "quant_type": _TYPES[policy.activations],
+        "quant_type": kind,
     }
 
 

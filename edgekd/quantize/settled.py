@@ -73,6 +73,8 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
                 kind="absorbed", name=front.ABSORBED, scale=absorption.scale, zero_point=absorption.zero_point,
                 exact=absorption.exact,
             )  # fmt: skip
+    # Its shapes say which means are over pixels, and after it which tensors are of floats.
+    own = onnx.shape_inference.infer_shapes(own)
     settle(own)
     return Settled(onnx.shape_inference.infer_shapes(own), entry)
 

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from edgekd import constants
+from edgekd import constants, pooling
 
 Array = NDArray[np.float32]
 
@@ -109,11 +109,12 @@ def geometry(node: NodeProto, weight: Array) -> Geometry:
 def settle(model: ModelProto) -> None:
     """Bring a float graph into the form that the repairs know, in place.
 
-    Every node has a name, every constant is an initializer, a Gemm's weight is [outputs, inputs], and BatchNorm is
-    folded where a convolution makes its input; such a convolution has a bias.
+    Every node has a name, every constant is an initializer, a Gemm's weight is [outputs, inputs], a mean over pixels is
+    a GlobalAveragePool, and BatchNorm is folded where a convolution makes its input; such a convolution has a bias.
     """
-    _name(model)
     _lift_constants(model)
+    pooling.pool_globally(model)
+    _name(model)
     _turn_gemms(model)
     for node in list(model.graph.node):
         if node.op_type == "BatchNormalization":

@@ -1,9 +1,7 @@
 """Clean-ups of a graph: its outputs stay, its history goes."""
 
 import numpy as np
-import onnx
 import onnxruntime as ort
-import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgekd.export import graph as clean
@@ -35,40 +33,6 @@ def run(model: ModelProto) -> np.ndarray:
     return np.asarray(session.run(None, {"x": X})[0])
 
 
-def operators(model: ModelProto) -> list[str]:
-    return [node.op_type for node in model.graph.node]
-
-
-@pytest.mark.parametrize("opset", [17, 18])
-@pytest.mark.parametrize("axes", [[2, 3], [3, 2], [-1, -2]])
-@pytest.mark.parametrize("keepdims", [None, 0, 1])
-def test_global_pool_gives_what_the_mean_gave(axes: list[int], keepdims: int | None, opset: int) -> None:
-    model = mean_graph(axes, keepdims, opset)
-    before = run(model)
-    assert clean.pool_globally(model) == 1
-    onnx.checker.check_model(model, full_check=True)
-    after = run(model)
-    assert operators(model)[0] == "GlobalAveragePool"
-    assert "ReduceMean" not in operators(model)
-    assert after.shape == before.shape == ((3, 5) if keepdims == 0 else (3, 5, 1, 1))
-    wanted = 2 * X.astype(np.float64).mean((2, 3)).reshape(before.shape)
-    assert np.abs(after - wanted).max() < 1e-6
-
-
-@pytest.mark.parametrize("axes", [[1, 2], [2], [1, 2, 3]])
-def test_other_means_stay(axes: list[int]) -> None:
-    model = mean_graph(axes, 1)
-    before = model.SerializeToString(deterministic=True)
-    assert clean.pool_globally(model) == 0
-    assert model.SerializeToString(deterministic=True) == before
-
-
-def test_axes_that_nobody_reads_any_more_go() -> None:
-    model = mean_graph([2, 3], 0)
-    clean.pool_globally(model)
-    assert [value.name for value in model.graph.initializer] == ["two"]
-
-
 def test_strip_removes_every_note() -> None:
     secret = "/home/someone/secret.py"
     model = mean_graph([2, 3], 0)
@@ -92,14 +56,3 @@ def test_batch_is_called_n_on_both_ends() -> None:
     values = (model.graph.input[0], model.graph.output[0])
     assert [value.type.tensor_type.shape.dim[0].dim_param for value in values] == ["N", "N"]
     assert values[0].type.tensor_type.shape.dim[2].dim_value == 6
-
-
-def test_a_mean_over_two_axes_of_three_stays() -> None:
-    graph = helper.make_graph(
-        [helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)],
-        "mean",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 5])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"])],
-        [numpy_helper.from_array(np.array([-1, -2]), "axes")],
-    )
-    assert clean.pool_globally(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])) == 0
