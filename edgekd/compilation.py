@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgekd import host as hosts
 from edgekd.distill.finetune import finetune
+from edgekd.errors import ModelError
 from edgekd.evaluate.stage import evaluate
 from edgekd.export.stage import export, simplify
 from edgekd.products import Graphs, Networks
@@ -40,6 +41,11 @@ def _tuned(store: Store, project: Project, networks: Networks, quantizer: Quanti
     config = project.recipe.finetune
     if config is None:
         return None
+    if quantizer.policy.weights != "int8":
+        raise ModelError(
+            f"[finetune] rounds weights to int8, and they are to be {quantizer.policy.weights}",
+            "leave out [finetune], or quantize.weights",
+        )
     unseen = not (project.start_saw_train and store.metrics(networks.data)["val_from_train"])
     policy = quantizer.policy
     return store.run(

@@ -11,10 +11,10 @@ def has_subgraph(graph: GraphProto) -> bool:
 
 
 def drop_unread(graph: GraphProto) -> None:
-    """Remove the initializers that no node reads; none where a subgraph may."""
+    """Remove the initializers that no node reads and the caller does not get; none where a subgraph may read them."""
     if has_subgraph(graph):
         return
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     kept = [value for value in graph.initializer if value.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)

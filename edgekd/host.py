@@ -37,6 +37,13 @@ class Host(BaseModel):
         return self.architecture == "x86_64" and not {"avx512_vnni", "avx_vnni"} & self.instructions
 
 
+def kernels() -> str:
+    """Return what decides the last bits of onnxruntime's float sums here: the instruction set and the threads."""
+    here = this()
+    wide = "avx512" if any(flag.startswith("avx512") for flag in here.instructions) else here.architecture
+    return f"{wide} {here.saturates} {here.cores}"
+
+
 def cores() -> int:
     """Return how many cores this process may use."""
     # Not on macOS and Windows, where a process may use all.

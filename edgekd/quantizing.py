@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgekd import host as hosts
 from edgekd.quantize import sensitivity as sensitivities
 from edgekd.quantize import settled
 from edgekd.quantize.calibrate import calibrate, grids_of
@@ -102,7 +103,7 @@ class Quantizer:
         repaired = self.repaired()
         rows = self.store.run(
             sensitivity, repaired=repaired.path, observed=self._observed(repaired).path, samples=self.samples,
-            policy=self.policy, config=self.config.for_ranges(),
+            policy=self.policy, config=self.config.for_ranges(), kernels=hosts.kernels(),
         )  # fmt: skip
         self.store.metrics(rows)
         return sensitivities.worst(rows.path)
@@ -115,15 +116,18 @@ class Quantizer:
         return self.store.run(
             quantize, graph=self.graph, repaired=self.tuned or repaired.path, observed=self._observed(repaired).path,
             samples=self.samples, policy=self.policy, config=config, in_float=in_float,
+            kernels=hosts.kernels(),
         )  # fmt: skip
 
     def repaired(self) -> Artifact:
         """Return the float graph that is quantized: its front absorbed, its ranges evened out where that helps."""
         return self.store.run(
             repair, graph=self.graph, samples=self.samples, entry=self.entry, policy=self.policy,
-            config=self.config.for_repair(),
+            config=self.config.for_repair(), kernels=hosts.kernels(),
         )  # fmt: skip
 
     def _observed(self, repaired: Artifact) -> Artifact:
         histograms = self.config.calibrator != "min-max"
-        return self.store.run(calibrate, repaired=repaired.path, samples=self.samples, histograms=histograms)
+        return self.store.run(
+            calibrate, repaired=repaired.path, samples=self.samples, histograms=histograms, kernels=hosts.kernels()
+        )  # fmt: skip

@@ -111,12 +111,6 @@ def _opened(model: str | bytes, name: str, settings: Settings, options: Any) -> 
     return session
 
 
-def batch_of(session: Any, most: int) -> int:
-    """Return how many images may go through at once: what the graph fixes, or `most` where it is open."""
-    fixed = [value.shape[0] for value in session.get_inputs() if value.shape and isinstance(value.shape[0], int)]
-    return int(fixed[0]) if fixed else most
-
-
 def answer(session: Any, names: list[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Return the named outputs for one batch of inputs. Raises ModelError where the graph does not take them."""
     if not names:

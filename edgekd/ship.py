@@ -66,13 +66,15 @@ class Judge:
     val_was_seen: bool
     allowed: float | None
     """The recipe's or the target's max_accuracy_drop."""
+    disagreement: Callable[[Path, Path], float] = lambda one, other: 1 - agree(one, other)
+    """What part two evaluations differ in, by their files."""
 
     def lost(self, candidates: Artifact, file: str) -> float:
         """Return the points, as a fraction, that a candidate loses."""
         if self.val_was_seen:
-            return 1 - agree(self.evaluate(candidates.path / FLOAT).path, self.evaluate(candidates.path / file).path)
-        found = self.evaluate(candidates.path / file).metrics["top1"]
-        return float(self.teacher.metrics["top1"] - found)
+            parent, found = self.evaluate(candidates.path / FLOAT), self.evaluate(candidates.path / file)
+            return self.disagreement(parent.path, found.path)
+        return float(self.teacher.metrics["top1"] - self.evaluate(candidates.path / file).metrics["top1"])
 
     def lost_by_float(self, candidates: Artifact) -> float:
         """Return what the float parent itself loses."""

@@ -67,7 +67,7 @@ ALLOWED: dict[str, set[str]] = {
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
-    "quantizing": {"recipe", "target", "store", "quantize", "workload"},
+    "quantizing": {"host", "recipe", "target", "store", "quantize", "workload"},
     "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
     "standalone": {"errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
@@ -87,6 +87,7 @@ ALLOWED: dict[str, set[str]] = {
     }
     | {"bench", "evaluate", "quantize", "report"},
     "compilation": {
+        "errors",
         "products",
         "quantizing",
         "project",

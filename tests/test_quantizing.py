@@ -102,7 +102,7 @@ def test_sensitivity_puts_the_node_first_that_int8_hurts_most(tmp_path: Path) ->
     )  # fmt: skip
     file = quantizer.store.run(
         _stage(), repaired=quantizer.repaired().path, observed=quantizer._observed(quantizer.repaired()).path,
-        samples=quantizer.samples, policy=quantizer.policy, config=Quantize(),
+        samples=quantizer.samples, policy=quantizer.policy, config=Quantize(), kernels="",
     )  # fmt: skip
     rows: list[dict[str, Any]] = json.loads(file.path.read_text())
     assert [row["sqnr"] for row in rows] == sorted(row["sqnr"] for row in rows)

@@ -63,6 +63,9 @@ def feed_of(session: Any) -> dict[str, Any]:
         shape = [size if isinstance(size, int) else 1 for size in value.shape]
         if value.type == "tensor(uint8)":
             feed[value.name] = generator.integers(0, 256, shape, np.uint8)
+        elif "int" in value.type or value.type == "tensor(bool)":
+            kinds = {"tensor(int32)": np.int32, "tensor(int8)": np.int8, "tensor(bool)": np.bool_}
+            feed[value.name] = np.zeros(shape, kinds.get(value.type, np.int64))
         else:
             dtype = {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(value.type, np.float32)
             feed[value.name] = generator.standard_normal(shape).astype(dtype)

@@ -16,7 +16,7 @@ from edgekd.target import Int8
 
 
 @stage(writes="observed.npz", version=1, tools=("onnxruntime", "numpy"))
-def calibrate(out: Path, run: Run, repaired: Path, samples: Path, histograms: bool) -> Metrics:
+def calibrate(out: Path, run: Run, repaired: Path, samples: Path, histograms: bool, kernels: str) -> Metrics:
     """Write what the calibration images make of every tensor: ranges, mean patches, and histograms where asked for.
 
     Raises ModelError for values that are no finite numbers, naming the tensor and the image.

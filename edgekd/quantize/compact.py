@@ -57,6 +57,8 @@ def _share_constants(model: ModelProto) -> None:
     same: dict[str, str] = {}
     for value in graph.initializer:
         same[value.name] = first.setdefault(_content(value), value.name)
+    # What the caller gets keeps its own name.
+    same |= {value.name: value.name for value in graph.output}
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
     constants.drop_unread(graph)

@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekd.errors import ModelError
+
 Inputs = dict[str, NDArray[Any]]
 """One batch: arrays [N, ...] by the graph's input names."""
+
+
+def spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """Return at most `wanted` indices below `count`, evenly spread over all."""
+    wanted = min(wanted, count)
+    return np.arange(wanted, dtype=np.int64) * count // max(1, wanted)
 
 
 @dataclass(frozen=True)
@@ -25,14 +33,30 @@ class Feed:
         for start in range(0, self.count, size):
             yield start, self.take(start, min(start + size, self.count))
 
-    def first(self, count: int) -> Feed:
-        """Return `count` images spread evenly over all."""
-        step = max(1, self.count // count)
-        if step == 1:
-            return Feed(min(count, self.count), self.take)
-        return Feed(min(count, -(-self.count // step)), lambda start, stop: _spread(self.take, start, stop, step))
+    def batches_for(self, session: Any, most: int) -> Iterator[tuple[int, Inputs]]:
+        """Yield batches as a session takes them: of `most` images, or of what its graph fixes, the rest left out.
+
+        Raises ModelError where there are fewer images than the graph takes at once.
+        """
+        fixed = fixed_batch(session)
+        if fixed is None:
+            return self.batches(most)
+        if self.count < fixed:
+            raise ModelError(f"the graph takes {fixed} at once, there are {self.count}", "give more samples")
+        return Feed(self.count // fixed * fixed, self.take).batches(fixed)
+
+    def first(self, wanted: int) -> Feed:
+        """Return `wanted` images spread evenly over all."""
+        indices = spread(self.count, wanted)
+
+        def take(start: int, stop: int) -> Inputs:
+            parts = [self.take(int(index), int(index) + 1) for index in indices[start:stop]]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+        return self if len(indices) == self.count else Feed(len(indices), take)
 
 
-def _spread(take: Callable[[int, int], Inputs], start: int, stop: int, step: int) -> Inputs:
-    parts = [take(index * step, index * step + 1) for index in range(start, stop)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def fixed_batch(session: Any) -> int | None:
+    """Return how many images a session's graph takes at once; None where that is open."""
+    fixed = [value.shape[0] for value in session.get_inputs() if value.shape and isinstance(value.shape[0], int)]
+    return int(fixed[0]) if fixed else None

@@ -55,4 +55,11 @@ def weight_scales(weight: NDArray[np.float32], policy: Int8) -> NDArray[np.float
     flat = np.abs(weight.reshape(len(weight), -1))
     largest = flat.max(1) if policy.per_channel else np.full(len(weight), flat.max())
     scale = (largest.astype(np.float64) / weight_levels(policy)[1]).astype(np.float32)
-    return np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
+    alive = scale >= np.finfo(np.float32).tiny
+    # A channel without weights still has a bias, which is rounded in steps of this scale times the input's.
+    return np.where(alive, scale, scale[alive].max() if alive.any() else np.float32(1))
+
+
+def has_dead_channel(weight: NDArray[np.float32]) -> bool:
+    """Whether an output channel's weights are all zero: onnxruntime would take 1 for its scale, and lose its bias."""
+    return not np.abs(weight.reshape(len(weight), -1)).max(1).all()

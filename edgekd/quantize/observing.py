@@ -18,7 +18,8 @@ from onnx import ModelProto, NodeProto, helper
 
 from edgekd import host, runtime
 from edgekd.errors import ModelError
-from edgekd.quantize.feed import Feed, Inputs
+from edgekd.quantize import qdq
+from edgekd.quantize.feed import Feed, Inputs, fixed_batch
 from edgekd.quantize.wiring import Array, Geometry, Wiring, geometry, groups
 
 BINS = 2048
@@ -27,9 +28,6 @@ _BATCH_BYTES = 48 * 2**20
 _MOST_IMAGES = 64
 _CHUNK = 2**16
 """Values counted at a time: what fits into a core's own cache, as 8 bytes each."""
-_MOVES = {"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
-"""Their values are those of their input, and so is their grid."""
-_ACTIVATIONS = {"Relu", "Clip"}
 
 
 @dataclass(frozen=True)
@@ -74,19 +72,19 @@ def load(file: Path) -> Observed:
         return Observed(int(archive["images"]), low, high, parts["counts"], parts["patches"])
 
 
-def tensors_of(wiring: Wiring, kinds: frozenset[str], float_tensors: frozenset[str]) -> list[str]:
-    """Return the float tensors that nodes of these kinds read or make and that have a grid of their own.
+def tensors_of(wiring: Wiring, float_tensors: frozenset[str]) -> list[str]:
+    """Return the float tensors that quantized operators read or make and that have a grid of their own.
 
     What a Relu or Clip alone reads takes the grid of what it makes; what only moves values, that of its input.
     """
     found: dict[str, None] = {}
     for node in wiring.model.graph.node:
-        if node.op_type not in kinds:
+        if node.op_type not in qdq.KINDS:
             continue
         for name in (*node.input, *node.output):
             maker, reader = wiring.producer.get(name), wiring.only_reader(name)
-            moved = maker is not None and maker.op_type in _MOVES
-            activated = reader is not None and reader.op_type in _ACTIVATIONS
+            moved = maker is not None and maker.op_type in qdq.MOVES
+            activated = reader is not None and reader.op_type in qdq.ACTIVATIONS
             if name in float_tensors and wiring.constant(name) is None and not moved and not activated:
                 found[name] = None
     return list(found)
@@ -105,7 +103,7 @@ def observe(
     rounds = 2 if histograms else 1
     ends = dict.fromkeys(tensors, (np.inf, -np.inf))
     sums = _patch_means(model, tensors)
-    for start, inputs in feed.batches(batch):
+    for start, inputs in feed.batches_for(session, batch):
         values = _values(session, tensors, inputs)
         for name, value in values.items():
             ends[name] = _widened(ends[name], name, value, start)
@@ -115,7 +113,7 @@ def observe(
     counts = {}
     if histograms:
         counts = {name: np.zeros(BINS, np.int64) for name in tensors}
-        for start, inputs in feed.batches(batch):
+        for start, inputs in feed.batches_for(session, batch):
             for name, value in _values(session, tensors, inputs).items():
                 count_into(counts[name], value, *ends[name])
             show(feed.count + start + batch, rounds * feed.count)
@@ -173,11 +171,10 @@ def _values(session: Any, tensors: list[str], inputs: Inputs) -> dict[str, NDArr
 
 def _batch_size(session: Any, tensors: list[str], feed: Feed) -> int:
     """Return how many images may go through at once, by what one of them takes."""
-    least = runtime.batch_of(session, 1)
-    if least != runtime.batch_of(session, 2):
-        one = sum(value.nbytes for value in _values(session, tensors, feed.take(0, 1)).values())
-        return max(1, min(_MOST_IMAGES, _BATCH_BYTES // max(1, one)))
-    return least
+    if fixed_batch(session) is not None:
+        return 1  # then it does not matter
+    one = sum(value.nbytes for value in _values(session, tensors, feed.take(0, 1)).values())
+    return max(1, min(_MOST_IMAGES, _BATCH_BYTES // max(1, one)))
 
 
 def _patch_means(model: ModelProto, tensors: list[str]) -> dict[str, _PatchMean]:

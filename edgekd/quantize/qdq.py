@@ -15,12 +15,19 @@ from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData, Tensor
 from onnxruntime.quantization.calibrate import CalibrationMethod
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+from edgekd.errors import ModelError, first_line
 from edgekd.quantize.grid import Grid
 from edgekd.target import Int8
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-KINDS = frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
-"""The operators that onnxruntime's quantizer knows."""
+_NORMS = {"BatchNormalization", "LayerNormalization", "InstanceNormalization"}
+"""They would run in float between two roundings: onnxruntime's CPU provider has no integers for them."""
+KINDS = (frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)) - _NORMS
+"""The operators that are quantized."""
+MOVES = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
+"""Their values are those of their input, and so is their grid."""
+ACTIVATIONS = frozenset({"Relu", "Clip"})
+"""What they read is rounded to the grid of what they make."""
 
 
 def quantized(
@@ -38,8 +45,9 @@ def quantized(
     """
     overrides: dict[str, list[dict[str, Any]]] = {name: [_entry(grid)] for name, grid in grids.items()}
     for name, given in scales.items():
-        overrides[name] = [_weight_entry(scale, policy) for scale in given]
-        overrides[name][0]["axis"] = 0
+        overrides[name] = [_weight_entry(scale, policy) for scale in (given if policy.per_channel else given[:1])]
+        if policy.per_channel:
+            overrides[name][0]["axis"] = 0
     ends = {name: _data(grid) for name, grid in _all_ranges(model, grids).items()}
     known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     known |= {value.name for value in model.graph.initializer}
@@ -62,7 +70,14 @@ def quantized(
             sorted(KINDS),
             extra,
         )
-        result: ModelProto = quantizer.quantize_model()
+        try:
+            result: ModelProto = quantizer.quantize_model()
+        except Exception as error:
+            # onnxruntime's quantizer raises whatever Python does where it does not know a graph's form.
+            raise ModelError(
+                f"onnxruntime's quantizer does not take this graph: {first_line(error)}",
+                'ship it in float, or report the model: quantize.precision = "float"',
+            ) from None
         quantizer.model.topological_sort()
     return result
 
@@ -92,11 +107,11 @@ def _all_ranges(model: ModelProto, grids: Mapping[str, Grid]) -> dict[str, Grid]
     """
     found = dict(grids)
     for node in model.graph.node:
-        if node.input and node.input[0] in found and node.output[0] not in found:
-            found[node.output[0]] = found[node.input[0]]
+        if node.op_type in MOVES and node.input[0] in found:
+            found.setdefault(node.output[0], found[node.input[0]])
     for node in reversed(model.graph.node):
-        if node.input and node.output[0] in found and node.input[0] not in found:
-            found[node.input[0]] = found[node.output[0]]
+        if node.op_type in MOVES | ACTIVATIONS and node.output[0] in found:
+            found.setdefault(node.input[0], found[node.output[0]])
     return found
 
 

@@ -30,7 +30,7 @@ _GAIN = 0.1
 
 @stage(writes="repaired", version=1, tools=("onnx", "onnxruntime", "numpy"))
 def repair(
-    out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None, policy: Int8, config: Quantize
+    out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None, policy: Int8, config: Quantize, kernels: str
 ) -> Metrics:
     """Write the float graph settled, its front absorbed, equalised and with high biases absorbed where that helps.
 
@@ -97,7 +97,7 @@ def _front(start: Settled, feed: Feed, reference: Answers) -> Metrics:
 def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8) -> float:
     observed = observe(found.model, found.tensors, feed, False, lambda done, total: None)
     grids = {name: of_activation(observed.low[name], observed.high[name], policy) for name in found.tensors}
-    quantized = qdq.quantized(found.model, grids, {}, policy, found.in_front)
+    quantized = qdq.quantized(found.model, grids, {}, policy, found.in_float)
     return trial.sqnr(reference, trial.answers(quantized, feed))
 
 
@@ -114,7 +114,7 @@ def _channel_lows(found: Settled, feed: Feed) -> dict[str, NDArray[np.float32]]:
         return {}
     session = tensor_session(found.model, names)
     sums: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-    for _, inputs in feed.batches(runtime.batch_of(session, 8)):
+    for _, inputs in feed.batches_for(session, 8):
         for name, value in zip(names, runtime.answer(session, names, inputs), strict=True):
             by_channel = np.moveaxis(value, 1, 0).reshape(value.shape[1], -1).astype(np.float64)
             sums[name].append(np.stack([by_channel.mean(1), (by_channel**2).mean(1)]))

@@ -27,6 +27,8 @@ _DAMPING = 0.01
 _POSITIONS = 32
 """Places of each image that are looked at, spread evenly."""
 _GRAM_BYTES = 128 * 2**20
+_MOST_BYTES = 384 * 2**20
+"""A layer whose moments take more is rounded to nearest: time grows with the cube of its inputs."""
 _BATCH = 16
 
 
@@ -57,6 +59,7 @@ def learn(
         for node in model.graph.node
         if wiring.weight(node) is not None and node.input[0] in grids and node.name not in in_float
     ]
+    layers = [node for node in layers if _size(wiring, node) <= _MOST_BYTES]
     weights, scales, before = {}, {}, {}
     done = 0
     for part in _parts(wiring, layers):
@@ -146,7 +149,7 @@ def _moments(
     session = tensor_session(model, names)
     found: dict[str, Moments] = {}
     asked = [name for name in names if name not in wiring.inputs]
-    for _, inputs in feed.batches(runtime.batch_of(session, _BATCH)):
+    for _, inputs in feed.batches_for(session, _BATCH):
         values = {**inputs, **dict(zip(asked, runtime.answer(session, asked, inputs), strict=True))}
         for node in layers:
             weight = wiring.weight(node)

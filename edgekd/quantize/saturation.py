@@ -59,7 +59,7 @@ def count(
     integers = {node.name: _paired(_integers(wiring, node, scales, policy)) for node in layers}
     session = tensor_session(model, names)
     sums, found = 0, dict.fromkeys(integers, 0)
-    for _, inputs in feed.batches(runtime.batch_of(session, _BATCH)):
+    for _, inputs in feed.batches_for(session, _BATCH):
         values = {**inputs, **dict(zip(names, runtime.answer(session, names, inputs), strict=True))}
         for node in layers:
             weight = wiring.weight(node)

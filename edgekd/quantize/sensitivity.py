@@ -10,6 +10,7 @@ import numpy as np
 from edgekd.quantize import qdq, settled, trial
 from edgekd.quantize.calibrate import grids_of
 from edgekd.quantize.entry import labels_of
+from edgekd.quantize.feed import spread
 from edgekd.quantize.observing import load
 from edgekd.recipe import Quantize
 from edgekd.run import Progress, Run
@@ -23,7 +24,7 @@ _IMAGES = 128
 
 @stage(writes="sensitivity.json", version=1, tools=("onnx", "onnxruntime", "numpy"))
 def sensitivity(
-    out: Path, run: Run, repaired: Path, observed: Path, samples: Path, policy: Int8, config: Quantize
+    out: Path, run: Run, repaired: Path, observed: Path, samples: Path, policy: Int8, config: Quantize, kernels: str
 ) -> Metrics:
     """Write per node the SQNR in dB when it alone is quantized, worst first, and with labels what top-1 loses.
 
@@ -34,13 +35,13 @@ def sensitivity(
     feed = whole.first(_IMAGES)
     reference = trial.answers(found.model, feed)
     labels = labels_of(samples)
-    picked = labels[:: max(1, whole.count // _IMAGES)][: feed.count] if labels is not None else None
+    picked = labels[spread(whole.count, _IMAGES)] if labels is not None else None
     grids = grids_of(load(observed), found, policy, config)
-    nodes = [node.name for node in found.model.graph.node if node.op_type in HEAVY and node.name not in found.in_front]
+    nodes = [node.name for node in found.model.graph.node if node.op_type in HEAVY and node.name not in found.in_float]
     rows = []
     for number, name in enumerate(nodes):
         run.show(Progress("sensitivity", number, len(nodes), name))
-        alone = qdq.quantized(found.model, grids, {}, policy, found.in_front, frozenset({name}))
+        alone = qdq.quantized(found.model, grids, {}, policy, found.in_float, frozenset({name}))
         answers = trial.answers(alone, feed)
         row = {"node": name, "sqnr": round(trial.sqnr(reference, answers), 3)}
         if picked is not None and len(reference) == 1:

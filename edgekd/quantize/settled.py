@@ -9,12 +9,11 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, TensorProto
 
-from edgekd import front
+from edgekd import constants, front
 from edgekd.errors import ModelError
-from edgekd.quantize import qdq
 from edgekd.quantize.entry import Entry
 from edgekd.quantize.observing import tensors_of
-from edgekd.quantize.wiring import Wiring, settle
+from edgekd.quantize.wiring import Wiring, groups, settle
 
 _MODEL = "model.onnx"
 _ENTRY = "entry.json"
@@ -36,12 +35,21 @@ class Settled:
         shown = (*graph.value_info, *graph.input, *graph.output)
         floats = frozenset(value.name for value in shown if value.type.tensor_type.elem_type == TensorProto.FLOAT)
         in_front = {name for node in front.nodes_of(self.model) for name in (*node.input, *node.output)[:-1]}
-        return [name for name in tensors_of(Wiring(self.model), qdq.KINDS, floats) if name not in in_front]
+        return [name for name in tensors_of(Wiring(self.model), floats) if name not in in_front]
 
     @cached_property
-    def in_front(self) -> frozenset[str]:
-        """The nodes of a float front, which stay in float."""
-        return frozenset(node.name for node in front.nodes_of(self.model))
+    def in_float(self) -> frozenset[str]:
+        """The nodes that stay in float in any case: a front's, and those that onnxruntime's quantizer trips over."""
+        wiring, graph = Wiring(self.model), self.model.graph
+        shown = {value.name for value in (*graph.value_info, *graph.input, *graph.output)}
+        # No type is known behind an operator of another domain; a ConvTranspose in groups lies otherwise.
+        tripping = [
+            node.name
+            for node in graph.node
+            if (node.op_type == "ConvTranspose" and groups(node) > 1)
+            or any(name and name not in shown and wiring.constant(name) is None for name in node.input)
+        ]
+        return frozenset(node.name for node in front.nodes_of(self.model)) | frozenset(tripping)
 
     def save(self, folder: Path) -> None:
         """Write the graph and its entry."""
@@ -86,6 +94,13 @@ def check(model: ModelProto) -> None:
         raise ModelError(
             f"the graph is quantized already: it has {', '.join(found)}", "give the float model that it was made from"
         )
+    if constants.has_subgraph(model.graph):
+        raise ModelError(
+            "the graph has branches or loops (If, Loop), whose inner graphs read its tensors by name",
+            'simplify it to one without, or ship it in float: quantize.precision = "float"',
+        )
+    if any(value.data_type == TensorProto.FLOAT16 for value in model.graph.initializer):
+        raise ModelError("the graph is float16", "give the float32 model that it was made from")
     if not kinds & {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
         raise ModelError(
             f"the graph has no operator that int8 would make faster (it has {', '.join(sorted(kinds))})",

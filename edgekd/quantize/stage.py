@@ -18,7 +18,7 @@ from edgekd.quantize.calibrate import grids_of
 from edgekd.quantize.compact import compact
 from edgekd.quantize.correction import correct_biases
 from edgekd.quantize.feed import Feed
-from edgekd.quantize.grid import Grid
+from edgekd.quantize.grid import Grid, has_dead_channel, weight_scales
 from edgekd.quantize.half import to_half
 from edgekd.quantize.observing import Observed, load
 from edgekd.quantize.settled import Settled
@@ -59,6 +59,7 @@ def quantize(
     policy: Int8,
     config: Quantize,
     in_float: tuple[str, ...],
+    kernels: str,
 ) -> Metrics:
     """Write int8.onnx, and float.onnx beside it: the graph as it came.
 
@@ -69,7 +70,7 @@ def quantize(
     onnx.save(onnx.load(graph), out / FLOAT)
     found = settled.load(repaired)
     seen = load(observed)
-    parts = _Parts(found, seen, grids_of(seen, found, policy, config), policy, frozenset(in_float) | found.in_front)
+    parts = _Parts(found, seen, grids_of(seen, found, policy, config), policy, frozenset(in_float) | found.in_float)
     feed = found.entry.feed(samples)
     model, scales, metrics = _rounded(parts, config, feed, run)
     finished = finish(qdq.quantized(model, parts.grids, scales, policy, parts.in_float), found, onnx.load(graph))
@@ -102,7 +103,7 @@ def _rounded(
     few = feed.first(trial.IMAGES)
     reference = trial.answers(parts.found.model, few)
     model = _copy(parts.found.model)
-    scales: dict[str, NDArray[np.float32]] = {}
+    scales = _of_dead_channels(model, parts)
     before: dict[str, NDArray[np.float32]] = {}
     gains: dict[str, float] = {"nearest": _sqnr(parts, model, scales, few, reference)}
     best = gains["nearest"]
@@ -114,7 +115,7 @@ def _rounded(
 
         learned = rounding.learn(parts.found.model, feed, parts.grids, parts.policy, parts.in_float, show)
         model = _with_weights(parts.found.model, learned.weights)
-        scales, before = dict(learned.scales), dict(learned.before)
+        scales, before = {**scales, **learned.scales}, dict(learned.before)
         best = gains["optq"] = _sqnr(parts, model, scales, few, reference)
         done.append("optq")
     if config.correct_bias is not False and parts.policy.weights == "int8":
@@ -125,6 +126,16 @@ def _rounded(
             model = corrected
             done.append("bias corrected")
     return model, scales, {"rounding": done, "rounding_sqnr": gains}
+
+
+def _of_dead_channels(model: ModelProto, parts: _Parts) -> dict[str, NDArray[np.float32]]:
+    """Return the scales of weights with channels that are all zero, whose bias onnxruntime's own scale would lose."""
+    wiring, found = Wiring(model), {}
+    for node in model.graph.node:
+        weight = wiring.weight(node)
+        if weight is not None and parts.policy.weights == "int8" and has_dead_channel(weight):
+            found[node.input[1]] = weight_scales(weight, parts.policy)
+    return found
 
 
 def _sqnr(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,17 @@ def settings() -> Settings:
 
 
 def answers(model: ModelProto, feed: Feed) -> Answers:
-    """Return all float outputs, [N, ...] each, for a feed that fits into memory."""
+    """Return all outputs, [N, ...] each, for a feed that fits into memory."""
     session = runtime.open_model(model, settings())
-    names = [value.name for value in session.get_outputs() if "float" in value.type]
-    batches = feed.batches(runtime.batch_of(session, _BATCH))
+    names = [value.name for value in session.get_outputs()]
+    batches = feed.batches_for(session, _BATCH)
     parts = [runtime.answer(session, names, inputs) for _, inputs in batches]
-    return {name: np.concatenate([part[at] for part in parts]).astype(np.float64) for at, name in enumerate(names)}
+    return {name: joined([part[at] for part in parts]).astype(np.float64) for at, name in enumerate(names)}
+
+
+def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join one output's batches; one that has no batch axis is stacked."""
+    return np.concatenate([np.atleast_1d(part) for part in parts])
 
 
 def sqnr(reference: Mapping[str, NDArray[np.float64]], found: Mapping[str, NDArray[np.float64]]) -> float:

@@ -59,6 +59,8 @@ class Wiring:
             return None
         if attribute(node, "auto_pad", b"NOTSET") not in {b"NOTSET", b"VALID"}:
             return None  # its padding hangs on the size of the image
+        if len(node.input) > 2 and node.input[2] and self.constant(node.input[2]) is None:
+            return None  # its bias is computed
         return self.constant(node.input[1])
 
 
@@ -113,9 +115,11 @@ def settle(model: ModelProto) -> None:
     a GlobalAveragePool, and BatchNorm is folded where a convolution makes its input; such a convolution has a bias.
     """
     _lift_constants(model)
+    _drop_identities(model)
     pooling.pool_globally(model)
     _name(model)
     _turn_gemms(model)
+    _flatten_gemm_biases(model)
     for node in list(model.graph.node):
         if node.op_type == "BatchNormalization":
             _fold(model, node)
@@ -150,6 +154,19 @@ def _lift_constants(model: ModelProto) -> None:
         graph.node.extend(kept)
 
 
+def _drop_identities(model: ModelProto) -> None:
+    """Take out what only passes its input on; a graph's own input or output keeps its name."""
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    for node in list(graph.node):
+        passes = node.op_type == "Identity" or (node.op_type == "Dropout" and len(node.output) == 1)
+        if not passes or node.output[0] in kept or constants.has_subgraph(graph):
+            continue
+        for other in graph.node:
+            other.input[:] = [node.input[0] if name == node.output[0] else name for name in other.input]
+        graph.node.remove(node)
+
+
 def _turn_gemms(model: ModelProto) -> None:
     wiring = Wiring(model)
     for node in model.graph.node:
@@ -160,6 +177,16 @@ def _turn_gemms(model: ModelProto) -> None:
         kept = [each for each in node.attribute if each.name != "transB"]
         del node.attribute[:]
         node.attribute.extend([*kept, onnx.helper.make_attribute("transB", 1)])
+
+
+def _flatten_gemm_biases(model: ModelProto) -> None:
+    """Write a Gemm's constant bias as [outputs]: ONNX takes all that broadcasts, onnxruntime's quantizer that alone."""
+    wiring = Wiring(model)
+    for node in model.graph.node:
+        weight = wiring.weight(node) if node.op_type == "Gemm" else None
+        bias = wiring.constant(node.input[2]) if weight is not None and len(node.input) > 2 else None
+        if weight is not None and bias is not None and bias.shape != (len(weight),) and bias.size in {1, len(weight)}:
+            give_bias(wiring, node, np.broadcast_to(bias.reshape(-1), (len(weight),)))
 
 
 def _fold(model: ModelProto, norm: NodeProto) -> None:

@@ -236,12 +236,25 @@ class Compute(Table):
     """Train through torch.compile; on a CPU it needs a C++ compiler."""
 
 
+class AloneBudget(Table):
+    """What `edgekd quantize` can judge."""
+
+    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """Float file minus shipped: top-1 where there are classes, else the part of samples that differ."""
+
+
 class Alone(Table):
     """What `edgekd quantize` takes of a recipe: how an ONNX file without one is quantized, and judged."""
 
     quantize: Quantize = Quantize()
-    budget: Budget = Budget()
+    budget: AloneBudget = AloneBudget()
     bench: Bench = Bench()
+
+    @model_validator(mode="after")
+    def _has_no_train_to_draw_from(self) -> Alone:
+        if self.quantize.study:
+            raise ValueError("quantize.study draws from train, which a recipe has", "use --seed for another draw")
+        return self
 
 
 class Recipe(Table):

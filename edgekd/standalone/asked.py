@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.version_converter
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from edgekd import front, runtime
@@ -15,6 +17,10 @@ from edgekd.quantize.entry import Entry
 from edgekd.recipe import Alone
 from edgekd.target import Int8, Target
 from edgekd.workload.normalisation import Normalisation
+
+_WRITTEN = {"model.onnx", "report.json"}
+_OLDEST, _OPSET, _IR = 13, 18, 8
+"""DequantizeLinear has had scales per channel since opset 13."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,22 @@ class Request:
         """The target's integers, with what the settings say otherwise."""
         return (self.target.int8 or Int8()).under(self.settings.quantize)
 
+    @property
+    def folder(self) -> Path:
+        """Where the result goes."""
+        return self.out / f"{self.model.stem}-{self.target.name}"
+
 
 def check(request: Request) -> None:
     """Raise EdgekdError for what can be told before any work."""
     target = request.target
-    if min(request.std) <= 0:
-        raise DataError("--std must be above 0", "it is what pixels are divided by, such as 255")
+    if not all(math.isfinite(value) for value in (*request.mean, *request.std)) or min(request.std) <= 0:
+        raise DataError("--mean must be numbers, and --std numbers above 0", "in pixel units, such as 127.5 and 64")
+    if request.folder.is_dir() and {entry.name for entry in request.folder.iterdir()} - _WRITTEN:
+        raise DataError(
+            f"{request.folder} holds other files than a result of this command",
+            "it would be replaced: name another folder with --out",
+        )
     if hosts.why_not(target.device, hosts.this()) is None:
         runtime.check_provider(target.runtime.providers[0])
     if target.int8 is None and request.settings.quantize.precision == "auto":
@@ -61,6 +77,26 @@ def loaded(file: Path) -> ModelProto:
     except Exception as error:
         # protobuf and onnx raise without a common base class.
         raise ModelError(f"{file.name} is no ONNX file: {first_line(error)}", "export it again") from None
+    return _modern(model, file.name)
+
+
+def _modern(model: ModelProto, name: str) -> ModelProto:
+    """Return the graph in an opset that int8 can be written in, without constants among its inputs."""
+    taken = inputs_of(model)
+    version = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=1)
+    if version < _OLDEST:
+        try:
+            model = onnx.version_converter.convert_version(model, _OPSET)
+        except Exception as error:
+            # onnx's converter raises without a common base class.
+            raise ModelError(
+                f"{name} is of opset {version}, and cannot be brought to {_OPSET}: {first_line(error)}",
+                f"export it again, in opset {_OLDEST} or later",
+            ) from None
+        taken = inputs_of(model)
+    del model.graph.input[:]
+    model.graph.input.extend(taken)
+    model.ir_version = max(model.ir_version, _IR)
     return model
 
 
@@ -68,6 +104,8 @@ def entry_of(model: ModelProto, request: Request) -> tuple[Entry | None, tuple[i
     """Return how the graph is fed, and the size of its images; a front is put on where it is asked for."""
     taken = inputs_of(model)
     if any(request.data.glob("*.npz")):
+        if request.absorb:
+            raise DataError("--absorb is about images, and the data are .npz files", "leave --absorb out")
         return Entry(kind="arrays"), (0, 0)
     if len(taken) > 1:
         raise DataError(
@@ -84,11 +122,13 @@ def entry_of(model: ModelProto, request: Request) -> tuple[Entry | None, tuple[i
         )
     height, width = dims[2:] if first else dims[1:3]
     shape = _size(value.name, height, width, request)
+    _fix(value, shape, first=2 if first else 1)
     is_pixels = value.type.tensor_type.elem_type == TensorProto.UINT8
     if value.name == front.IMAGE and is_pixels and front.nodes_of(model):
         return None, shape
-    if request.absorb and not is_pixels and first:
-        _fix(value, shape)
+    if request.absorb and not is_pixels and not first:
+        raise DataError(f"the input {value.name} has its channels last, --absorb needs [N, 3, H, W]", "leave it out")
+    if request.absorb and not is_pixels:
         front.put_on(model, Normalisation(mean=request.mean, std=request.std))
         return None, shape
     if is_pixels:
@@ -107,8 +147,9 @@ def _size(name: str, height: int | None, width: int | None, request: Request) ->
     return height, width
 
 
-def _fix(value: ValueInfoProto, shape: tuple[int, int]) -> None:
-    for dim, side in zip(value.type.tensor_type.shape.dim[2:], shape, strict=True):
+def _fix(value: ValueInfoProto, shape: tuple[int, int], first: int) -> None:
+    """Write height and width into the graph, so that what is timed is what will run."""
+    for dim, side in zip(value.type.tensor_type.shape.dim[first : first + 2], shape, strict=True):
         dim.Clear()
         dim.dim_value = side
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,8 +14,10 @@ from onnx import ModelProto, ValueInfoProto
 from edgekd import host as hosts
 from edgekd import runtime
 from edgekd.quantize.entry import Entry, labels_of
+from edgekd.quantize.trial import joined
 from edgekd.run import Run
 from edgekd.runtime import exact_here
+from edgekd.standalone import judging
 from edgekd.standalone.asked import Request, inputs_of
 from edgekd.store import Artifact
 from edgekd.target import Target
@@ -23,6 +26,7 @@ from edgekd.workload import gather
 CALIBRATION = "calibration"
 JUDGED = "judged"
 _MOST_JUDGED = 2000
+_MOST_BYTES = 256 * 2**20
 _BATCH = 50
 
 
@@ -52,6 +56,7 @@ def collect(
 
 
 def _classes(model: ModelProto) -> int:
+    """Return how many classes the one output scores; 0 where it is no such output."""
     outputs = model.graph.output
     dims = outputs[0].type.tensor_type.shape.dim
     return dims[1].dim_value if len(outputs) == 1 and len(dims) == 2 else 0
@@ -69,26 +74,30 @@ class Evaluator:
     target: Target
     fed: Entry | None
     folder: Path
+    has_labels: bool
 
     def __call__(self, file: Path) -> Artifact:
-        """Return the answers as an artifact; top-1 where there are labels, else 0."""
-        name = f"{file.parent.parent.name}-{file.stem}.npy"
-        found = self.folder / name
-        judged = self.folder / JUDGED
+        """Return all outputs as an npz; top-1 of the first where there are labels, else 0."""
+        found = self.folder / f"{file.parent.parent.name}-{file.stem}.npz"
         if not found.exists():
-            np.save(found, self._answers(file, judged))
-        labels = labels_of(judged)
-        answers = np.load(found)
-        metrics = {"top1": float((answers.argmax(1) == labels).mean())} if labels is not None else {"top1": 0.0}
-        return Artifact("evaluate", found, metrics)
+            judging.write(self._answers(file), found)
+        labels = labels_of(self.folder / JUDGED) if self.has_labels else None
+        if labels is None:
+            return Artifact("evaluate", found, {"top1": 0.0})
+        scores = next(iter(judging.read(found).values()))
+        return Artifact("evaluate", found, {"top1": float((scores.argmax(1) == labels[: len(scores)]).mean())})
 
-    def _answers(self, file: Path, judged: Path) -> NDArray[np.float32]:
-        settings = exact_here(self.target, hosts.this(), hosts.cores())
-        session = runtime.open_session(file, settings)
-        given = session.get_inputs()
+    def _answers(self, file: Path) -> dict[str, NDArray[Any]]:
+        session = runtime.open_session(file, exact_here(self.target, hosts.this(), hosts.cores()))
         fed = self.fed
-        raw = fed is None or fed.kind == "absorbed"
-        entry = Entry(kind="pixels", name=given[0].name) if raw or fed is None else fed
-        name = session.get_outputs()[0].name
-        batches = entry.feed(judged).batches(runtime.batch_of(session, _BATCH))
-        return np.concatenate([runtime.answer(session, [name], inputs)[0] for _, inputs in batches])
+        if fed is None or fed.kind == "absorbed":
+            fed = Entry(kind="pixels", name=session.get_inputs()[0].name)
+        names = [value.name for value in session.get_outputs()]
+        parts: list[list[NDArray[Any]]] = []
+        held = 0
+        for _, inputs in fed.feed(self.folder / JUDGED).batches_for(session, _BATCH):
+            parts.append(runtime.answer(session, names, inputs))
+            held += sum(part.nbytes for part in parts[-1])
+            if held > _MOST_BYTES:
+                break  # dense outputs: as many images as memory holds, the same ones of every file
+        return {name: joined([part[at] for part in parts]) for at, name in enumerate(names)}

@@ -138,7 +138,10 @@ class OnnxModule(nn.Module):
         largest = weight.detach().abs()
         others = [each for each in range(weight.ndim) if each != axis]
         largest = largest.amax(others) if self.rounding.per_channel else largest.max().expand(weight.shape[axis])
-        scale = (largest / levels).clamp_min(torch.finfo(torch.float32).tiny)
+        scale = largest / levels
+        # A channel without weights takes the largest scale, as the quantizer is told to.
+        dead = scale < torch.finfo(torch.float32).tiny
+        scale = torch.where(dead, torch.where(dead.all(), torch.ones_like(scale), scale.max()), scale)
         zeros = torch.zeros_like(scale, dtype=torch.int32)
         found = [torch.fake_quantize_per_channel_affine(weight, scale, zeros, axis, -levels, levels)]
         step = self._steps.get(node.inputs[0])

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -86,11 +87,10 @@ def write_arrays(
 
     `wanted` is each input's type and shape without the first axis, None where it is open. Raises DataError.
     """
-    files = sorted(folder.glob("*.npz"))
     out.mkdir(parents=True)
     rows = 0
-    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in wanted}
-    for file in files:
+    held: dict[str, NDArray[np.generic]] = {}
+    for file in sorted(folder.glob("*.npz")):
         if rows >= count:
             break
         one = _read(file, wanted)
@@ -98,13 +98,18 @@ def write_arrays(
         if len(lengths) > 1:
             raise DataError(f"{file.name} holds {sorted(lengths)} rows", "every input needs the same number of rows")
         taken = min(lengths.pop(), count - rows)
-        for name, value in one.items():
-            parts[name].append(value[:taken])
+        for number, (name, value) in enumerate(one.items()):
+            if name not in held:
+                held[name] = open_memmap(out / f"input-{number}.npy", "w+", value.dtype, (count, *value.shape[1:]))
+            if held[name].shape[1:] != value.shape[1:]:
+                raise DataError(
+                    f"{file.name}: {name} is {list(value.shape[1:])}, in the files before {list(held[name].shape[1:])}",
+                    "samples of one calibration have one size",
+                )
+            held[name][rows : rows + taken] = value[:taken]
         rows += taken
     if rows < count:
         raise DataError(f"{count} samples are asked for, the folder holds {rows}", f"--samples {rows}, or more files")
-    for number, name in enumerate(wanted):
-        np.save(out / f"input-{number}.npy", np.concatenate(parts[name]))
     (out / "inputs.json").write_text(json.dumps(list(wanted)), encoding="utf-8")
     return rows
 
@@ -115,7 +120,7 @@ def _read(
     try:
         with np.load(file, allow_pickle=False) as archive:
             found = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, BadZipFile) as error:
         raise DataError(f"cannot read {file.name}: {error}", "numpy.savez writes such files") from None
     if missing := sorted(set(wanted) - set(found)):
         raise DataError(

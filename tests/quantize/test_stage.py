@@ -33,12 +33,12 @@ def make(task: Any, folder: Path, precision: Any, policy: Int8 | None, **given: 
         return Made(candidates, dict(convert.function(candidates, Run(), task.graph, precision)))
     config = Quantize(**given)
     run = Run()
-    front = repair.function(folder / "repaired", run, task.graph, task.samples, None, policy, config.for_repair())
+    front = repair.function(folder / "repaired", run, task.graph, task.samples, None, policy, config.for_repair(), "")
     histograms = config.calibrator != "min-max"
-    calibrate.function(folder / "observed.npz", run, folder / "repaired", task.samples, histograms)
+    calibrate.function(folder / "observed.npz", run, folder / "repaired", task.samples, histograms, "")
     metrics = quantize.function(
         candidates, run, task.graph, folder / "repaired", folder / "observed.npz", task.samples, policy,
-        config.for_rounding("optq" if config.rounding == "optq" else "nearest"), (),
+        config.for_rounding("optq" if config.rounding == "optq" else "nearest"), (), "",
     )  # fmt: skip
     return Made(candidates, {**front, **metrics})
 

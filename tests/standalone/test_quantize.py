@@ -94,7 +94,7 @@ def test_the_interface_stays_and_the_answers_too(ask: Ask) -> None:
     assert (taken.name, taken.type) == ("y", "tensor(float)")
     assert found.report["precision"] == "int8"
     assert found.report["top1"] == {"float": 1.0, "shipped": 1.0}
-    assert found.report["images_judged"] == 60, "those that were not drawn for calibration"
+    assert found.report["samples_judged"] == 60, "those that were not drawn for calibration"
     assert found.report["agreement_with_float"] == 1.0
     assert json.loads((found.folder / "report.json").read_text()) == found.report
     assert sorted(file.name for file in found.folder.iterdir()) == ["model.onnx", "report.json"]
@@ -164,7 +164,7 @@ def arrays_in(folder: Path, **changed: np.ndarray) -> Path:
 def test_several_inputs_come_as_arrays_by_name(ask: Ask, tmp_path: Path) -> None:
     found = ask(two_inputs(), data=arrays_in(tmp_path / "npz"), samples=50)
     assert {given.name for given in session_of(found).get_inputs()} == {"x", "more"}
-    assert found.report["images_judged"] == 50
+    assert found.report["samples_judged"] == 50
     assert found.report["sqnr_db"] > 25
     assert found.report["top1"] is None
 
@@ -213,7 +213,7 @@ def not_finite() -> ModelProto:
         (classifier, {"size": (8, 8)}, "--size (8, 8), but the input x is 16×16"),
         (two_inputs, {}, "the graph has 2 inputs (x, more), images are one"),
         (classifier, {"data": Path("nowhere")}, "no data folder nowhere"),
-        (classifier, {"std": (0.0, 1.0, 1.0)}, "--std must be above 0"),
+        (classifier, {"std": (0.0, 1.0, 1.0)}, "--mean must be numbers, and --std numbers above 0"),
         (classifier, {"target": "cuda"}, "cuda wants fp16, not int8"),
     ],
 )
@@ -293,3 +293,173 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path, pictures: Path) -> No
     done = command("net.onnx", "--data", str(pictures), folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: net.onnx is no ONNX file")
+
+
+def test_a_budget_that_cannot_be_judged_here_is_refused(ask: Ask) -> None:
+    with pytest.raises(EdgekdError, match='unknown key "max_size_kb"'):
+        ask(classifier(), "budget.max_size_kb=1")
+    with pytest.raises(EdgekdError, match="study draws from train"):
+        ask(classifier(), "quantize.study=3")
+
+
+def test_a_folder_that_holds_other_files_is_not_replaced(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "dist/net-arm64").mkdir(parents=True)
+    (tmp_path / "dist/net-arm64/precious.txt").write_text("mine")
+    with pytest.raises(EdgekdError, match="holds other files"):
+        ask(classifier())
+    assert (tmp_path / "dist/net-arm64/precious.txt").read_text() == "mine"
+
+
+def test_a_result_is_replaced_by_the_next_one(ask: Ask) -> None:
+    first = ask(classifier(), "quantize.reduce_range=true")
+    before = (first.folder / "model.onnx").read_bytes()
+    again = ask(classifier())
+    assert (again.folder / "model.onnx").read_bytes() != before
+
+
+def with_outputs(model: ModelProto, *nodes: onnx.NodeProto, **values: Any) -> ModelProto:
+    """Add nodes, their constants, and an output for each node but those whose output another reads."""
+    model.graph.node.extend(nodes)
+    read = {name for each in nodes for name in each.input}
+    for name, value in values.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    for each in nodes:
+        if each.output[0] not in read:
+            model.graph.output.append(helper.make_tensor_value_info(each.output[0], TensorProto.FLOAT, ["N", 4]))
+    return model
+
+
+def test_every_output_counts_the_worst_one_decides(ask: Ask) -> None:
+    """The second output is a hundred-thousandth of the range of its tensor: integers lose it whole."""
+    tiny = with_outputs(
+        classifier(), node("Mul", ["f", "some"], "m"), node("MatMul", ["m", "mix"], "second"),
+        some=np.array([1e5, *[1.0] * 15], np.float32),
+        mix=np.vstack([np.zeros((1, 4)), np.eye(15, 4)]).astype(np.float32),
+    )  # fmt: skip
+    found = ask(tiny, "budget.max_accuracy_drop=0.05")
+    assert found.report["precision"] == "float" or found.report["quantization"]["in_float"]
+    assert found.report["lost"] <= 0.05
+    assert found.report["top1"] is None
+
+
+def test_a_constant_output_stays(ask: Ask) -> None:
+    model = classifier()
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(6, dtype=np.float32), "anchors"))
+    model.graph.output.append(helper.make_tensor_value_info("anchors", TensorProto.FLOAT, [6]))
+    found = ask(model)
+    session = session_of(found)
+    name = session.get_inputs()[0].name
+    answers = session.run(["anchors"], {name: np.zeros((1, 3, 16, 16), np.float32)})
+    assert answers[0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_dead_channel_keeps_its_bias(ask: Ask) -> None:
+    model = classifier()
+    for value in model.graph.initializer:
+        array = numpy_helper.to_array(value).copy()
+        if value.name == "w1":
+            array[5] = 0
+        if value.name == "b1":
+            array[5] = 0.4
+        value.CopyFrom(numpy_helper.from_array(array, value.name))
+    found = ask(model, std=(1.0, 1.0, 1.0), mean=(128.0, 128.0, 128.0))
+    assert found.report["precision"] == "int8"
+    values = [numpy_helper.to_array(value) for value in onnx.load(found.folder / "model.onnx").graph.initializer]
+    (bias,) = [value for value in values if value.dtype == np.int32 and value.shape == (16,) and value.any()]
+    assert bias[5] > 10, "in steps of 1 times the pixels' scale it would be 0"
+
+
+def test_a_dead_channels_scale_is_its_layers_largest() -> None:
+    from edgekd.quantize.grid import has_dead_channel, weight_scales
+    from edgekd.target import Int8
+
+    weight = np.array([[1.27, 0.5], [0.0, 0.0], [2.54, 1.0]], np.float32)
+    assert has_dead_channel(weight)
+    assert weight_scales(weight, Int8()).tolist() == pytest.approx([0.01, 0.02, 0.02])
+
+
+def test_dropout_and_identity_do_not_hide_a_tensor_from_calibration(ask: Ask) -> None:
+    plain, hidden = classifier(), classifier()
+    for model, kinds in ((plain, ["Exp"]), (hidden, ["Exp", "Dropout", "Identity"])):
+        nodes, source = list(model.graph.node), "p"
+        for number, kind in enumerate(kinds):
+            nodes.insert(3 + number, node(kind, [source], f"e{number}"))
+            source = f"e{number}"
+        nodes[3 + len(kinds)].input[0] = source
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+    ratios = [ask(model).report["sqnr_db"] for model in (plain, hidden)]
+    assert ratios[0] == pytest.approx(ratios[1], abs=0.5)
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_an_old_opset_is_brought_up_to_date(ask: Ask, opset: int) -> None:
+    model = classifier()
+    model.opset_import[0].version = opset
+    model.ir_version = 6
+    found = ask(model)
+    assert found.report["top1"]["shipped"] == 1.0
+
+
+def test_constants_that_are_listed_as_inputs_are_none(ask: Ask) -> None:
+    model = classifier()
+    for value in model.graph.initializer:
+        model.graph.input.insert(0, helper.make_tensor_value_info(value.name, value.data_type, list(value.dims)))
+    found = ask(model, absorb=True)
+    assert [given.name for given in session_of(found).get_inputs()] == ["image"]
+
+
+@pytest.mark.parametrize("shape", [[], [1], [1, 1], [1, 3]])
+def test_a_gemms_bias_may_have_any_shape_that_broadcasts(ask: Ask, shape: list[int]) -> None:
+    model = classifier()
+    for value in model.graph.initializer:
+        if value.name == "b2":
+            value.CopyFrom(numpy_helper.from_array(np.full(shape, 0.25, np.float32), "b2"))
+    assert ask(model).report["top1"]["shipped"] == 1.0
+
+
+def test_a_batch_fixed_to_four_leaves_out_what_does_not_fill_one(ask: Ask) -> None:
+    found = ask(classifier(batch=4), samples=42)
+    assert found.report["samples_judged"] == 76, "of 78"
+
+
+def test_a_float_file_that_does_not_know_the_folders_is_judged_by_agreement(ask: Ask) -> None:
+    """Its classes come in another order than the folders: top-1 would be meaningless."""
+    model = classifier()
+    for value in model.graph.initializer:
+        if value.name == "w2":
+            value.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(value), 1, axis=0), "w2"))
+    found = ask(model)
+    assert found.report["top1"] is None
+    assert found.report["agreement_with_float"] == 1.0
+
+
+def test_per_tensor_stays_per_tensor_under_learned_rounding(ask: Ask) -> None:
+    found = ask(classifier(), "quantize.per_channel=false", "quantize.rounding=optq")
+    graph_ = onnx.load(found.folder / "model.onnx").graph
+    values = {value.name: numpy_helper.to_array(value) for value in graph_.initializer}
+    scales = [values[each.input[1]] for each in graph_.node if each.op_type == "DequantizeLinear"]
+    assert max(scale.size for scale in scales) == 1
+    assert found.report["top1"]["shipped"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"absorb": True, "data": "npz"}, "--absorb is about images"),
+        ({"mean": (float("nan"), 0.0, 0.0)}, "--mean must be numbers"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(ask: Ask, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    if change.get("data") == "npz":
+        change["data"] = arrays_in(tmp_path / "npz")
+    with pytest.raises(EdgekdError) as caught:
+        ask(two_inputs() if "data" in change else classifier(), samples=20, **change)
+    assert message in caught.value.message
+
+
+def test_a_damaged_npz_is_named(ask: Ask, tmp_path: Path) -> None:
+    folder = arrays_in(tmp_path / "npz")
+    (folder / "0.npz").write_bytes(b"PK\x03\x04 damaged")
+    with pytest.raises(EdgekdError, match=r"cannot read 0.npz"):
+        ask(two_inputs(), data=folder, samples=20)
