@@ -50,6 +50,15 @@ def notes(
     return found
 
 
+def _types(policy: Mapping[str, Any]) -> str:
+    """Say what the integers are, and why weights have seven bits where they have."""
+    bits = "7-bit" if policy["reduce_range"] else "8-bit"
+    why = ", which no x86 CPU clips" if policy["reduce_range"] else ""
+    symmetric = " symmetric" if policy["symmetric"] else ""
+    per = "channel" if policy["per_channel"] else "tensor"
+    return f"{policy['activations']}{symmetric} activations, {bits} {policy['weights']} weights per {per}{why}"
+
+
 def _how(made: Mapping[str, Any], repaired: Mapping[str, Any]) -> str:
     """Say the calibrator and the repairs with their gains on calibration images."""
     before = repaired.get("repairs_sqnr", {})
@@ -59,4 +68,5 @@ def _how(made: Mapping[str, Any], repaired: Mapping[str, Any]) -> str:
         f"{'learned rounding' if name == 'optq' else name} {after[name] - after['nearest']:+.1f} dB"
         for name in made["rounding"]
     ]
-    return f"int8: {made['calibrator']} over {made['images']} images; repairs: {', '.join(steps) or 'none helped'}"
+    over = f"{made['calibrator']} over {made['images']} images"
+    return f"int8: {_types(made['policy'])}; {over}; repairs: {', '.join(steps) or 'none helped'}"

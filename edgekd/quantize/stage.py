@@ -79,6 +79,7 @@ def quantize(
     saturated = {"sums": clipped.sums, "clipped": clipped.clipped, "layers": list(clipped.layers[:5])}
     return {
         "candidates": [INT8, FLOAT],
+        "policy": policy.model_dump(mode="json"),
         "calibrator": config.calibrator,
         "images": seen.images,
         "saturation": saturated,
