@@ -1,0 +1,76 @@
+"""Samples without a recipe: found, drawn by class, written some at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekd.errors import DataError
+from edgekd.run import Run
+from edgekd.workload.gather import draw, pictures, write_arrays, write_pictures
+
+WANTED: dict[str, tuple[np.dtype[np.generic], tuple[int | None, ...]]] = {"x": (np.dtype(np.float32), (None, 3))}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for label, count in (("b", 6), ("a", 3)):
+        (tmp_path / label).mkdir()
+        for number in range(count):
+            Image.new("RGB", (9, 7), (number, 0, 0)).save(tmp_path / label / f"{number}.png")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden").mkdir()
+    return tmp_path
+
+
+def test_folders_are_classes_in_the_order_of_their_names(folder: Path) -> None:
+    found = pictures(folder)
+    assert found.classes == ("a", "b")
+    assert found.labels is not None
+    assert found.labels.tolist() == [0] * 3 + [1] * 6
+    assert len(found.files) == 9
+
+
+def test_images_without_folders_have_no_labels(folder: Path) -> None:
+    found = pictures(folder / "b")
+    assert (len(found.files), found.labels, found.classes) == (6, None, ())
+
+
+def test_a_draw_is_stratified_seeded_and_leaves_the_rest(folder: Path) -> None:
+    chosen, rest = draw(pictures(folder), 6, seed=0)
+    assert chosen.labels is not None
+    assert np.bincount(chosen.labels).tolist() == [2, 4]
+    assert sorted([*chosen.files, *rest.files]) == sorted(pictures(folder).files)
+    assert draw(pictures(folder), 6, seed=0)[0].files == chosen.files
+    assert draw(pictures(folder), 6, seed=1)[0].files != chosen.files
+
+
+def test_pictures_are_written_resized_with_their_labels(folder: Path, tmp_path: Path) -> None:
+    write_pictures(pictures(folder), (4, 5), tmp_path / "out", Run())
+    assert np.load(tmp_path / "out/images.npy").shape == (9, 4, 5, 3)
+    assert np.load(tmp_path / "out/labels.npy").tolist() == [0] * 3 + [1] * 6
+
+
+def test_an_empty_folder_and_a_broken_image_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no image"):
+        pictures(tmp_path)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cannot read the image .*broken.png"):
+        write_pictures(pictures(tmp_path), (4, 4), tmp_path / "out", Run())
+
+
+def test_arrays_are_joined_in_the_files_order_up_to_the_count(tmp_path: Path) -> None:
+    for number in range(3):
+        np.savez(tmp_path / f"{number}.npz", x=np.full((4, 2, 3), number, np.float32))
+    assert write_arrays(tmp_path, WANTED, 10, tmp_path / "out") == 10
+    assert np.load(tmp_path / "out/input-0.npy")[:, 0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 2
+
+
+def test_arrays_of_several_sizes_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2, 3), np.float32))
+    np.savez(tmp_path / "b.npz", x=np.zeros((4, 5, 3), np.float32))
+    with pytest.raises(DataError, match=r"b.npz: x is \[5, 3\], in the files before \[2, 3\]"):
+        write_arrays(tmp_path, WANTED, 8, tmp_path / "out")
