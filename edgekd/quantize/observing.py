@@ -129,13 +129,14 @@ def count_into(counts: NDArray[np.int64], values: NDArray[np.float32], low: floa
         counts[0] += values.size
         return
     flat = values.reshape(-1)
-    scale, shift = np.float32(1 / width), np.float32(-low / width)
+    least, scale = np.float32(low), np.float32(1 / width)
     room = np.empty(min(_CHUNK, flat.size), np.float32)
     for start in range(0, flat.size, _CHUNK):
         chunk = flat[start : start + _CHUNK]
-        scaled = np.multiply(chunk, scale, out=room[: chunk.size])
-        scaled += shift
-        bins = np.clip(scaled, 0, len(counts) - 1, out=scaled).astype(np.intp)
+        # First the difference, which is never below 0: values of a narrow range far from 0 keep their bins.
+        scaled = np.subtract(chunk, least, out=room[: chunk.size])
+        scaled *= scale
+        bins = np.minimum(scaled, np.float32(len(counts) - 1), out=scaled).astype(np.intp)
         counts += np.bincount(bins, minlength=len(counts))
 
 

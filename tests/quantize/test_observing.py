@@ -64,6 +64,15 @@ def test_a_tensor_of_one_value_is_one_bin() -> None:
     assert counts.tolist() == [15, 0, 0, 0, 0, 0, 0, 0]
 
 
+def test_a_narrow_range_far_from_zero_keeps_its_bins() -> None:
+    values = np.linspace(100, 100.001, 65, dtype=np.float32)
+    counts = np.zeros(16, np.int64)
+    count_into(counts, values, float(values.min()), float(values.max()))
+    theirs, _ = np.histogram(values.astype(np.float64), 16, (float(values.min()), float(values.max())))
+    assert np.abs(np.cumsum(counts) - np.cumsum(theirs)).max() <= 6
+    assert counts.sum() == 65
+
+
 @pytest.mark.parametrize(("stride", "dilation", "pads"), [(1, 1, [1, 1, 1, 1]), (2, 1, [0, 1, 1, 0]), (1, 2, [2] * 4)])
 def test_the_mean_patch_gives_the_mean_output(stride: int, dilation: int, pads: list[int]) -> None:
     """A convolution is linear: weight times mean patch is the mean of its outputs, borders included."""
