@@ -28,9 +28,16 @@ class Built:
 
 
 def build(recipe: Path, settings: Sequence[str], store: Path, out: Path, target: str) -> Built:
-    """Run `edgekd build`; on an error print what it says and exit. A missed budget (3) is no error here."""
+    """Run `edgekd build` for one target; on an error print what it says and exit."""
+    return builds(recipe, settings, store, out, [target])[0]
+
+
+def builds(recipe: Path, settings: Sequence[str], store: Path, out: Path, targets: Sequence[str]) -> list[Built]:
+    """Run `edgekd build` once for several targets; a missed budget (3) is no error here."""
     command = [sys.executable, "-m", "edgekd.cli", "build", str(recipe), "--json", "--out", str(out)]
-    command += ["--store", str(store), "--target", target]
+    command += ["--store", str(store)]
+    for target in targets:
+        command += ["--target", target]
     for setting in settings:
         command += ["--set", setting]
     start = time.perf_counter()
@@ -38,8 +45,8 @@ def build(recipe: Path, settings: Sequence[str], store: Path, out: Path, target:
     seconds = time.perf_counter() - start
     if done.returncode not in {0, 3}:
         sys.exit(done.stderr)
-    bundle = json.loads(done.stdout)["bundles"][0]
-    return Built(Path(bundle["folder"]), bundle["report"], done.stderr, seconds)
+    bundles = json.loads(done.stdout)["bundles"]
+    return [Built(Path(bundle["folder"]), bundle["report"], done.stderr, seconds) for bundle in bundles]
 
 
 def compare(model: Path, against: Path, target: str, rounds: int = 100) -> dict[str, Any]:

@@ -9,15 +9,13 @@ benchmarks/results/cifar10.json: accuracies, sizes, latencies, the seconds it to
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from building import Built, builds
 from results import write
 
 _HERE = Path(__file__).parent
@@ -31,29 +29,22 @@ def main() -> None:
     parser.add_argument("student", type=Path)
     parser.add_argument("--store", type=Path, default=Path(".edgekd"))
     arguments = parser.parse_args()
-    settings = {
-        "data.path": arguments.data.absolute(),
-        "teacher.weights": arguments.teacher.absolute(),
-        "student.weights": arguments.student.absolute(),
-    }
+    settings = [
+        f"data.path={arguments.data.absolute()}",
+        f"teacher.weights={arguments.teacher.absolute()}",
+        f"student.weights={arguments.student.absolute()}",
+    ]
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "edgekd.cli", "build", str(_HERE), "--json", "--out", out]
-        command += ["--store", str(arguments.store), "--target", "cpu-vnni", "--target", "arm64"]
-        for key, value in settings.items():
-            command += ["--set", f"{key}={value}"]
-        start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - start
-        if done.returncode not in (0, 3):
-            sys.exit(done.stderr)
-        ran = sorted({line.split()[0] for line in done.stderr.splitlines() if " runs:" in line})
-        bundles = json.loads(done.stdout)["bundles"]
-    write("cifar10", {"seconds": round(seconds), "stages_run": ran, "bundles": [summary(each) for each in bundles]})
+        done = builds(_HERE, settings, arguments.store, Path(out), ["cpu-vnni", "arm64"])
+    ran = sorted({line.split()[0] for line in done[0].said.splitlines() if " runs:" in line})
+    write(
+        "cifar10", {"seconds": round(done[0].seconds), "stages_run": ran, "bundles": [summary(each) for each in done]}
+    )
 
 
-def summary(bundle: dict[str, Any]) -> dict[str, Any]:
+def summary(built: Built) -> dict[str, Any]:
     """Return what is quoted of a report."""
-    report = bundle["report"]
+    report = built.report
     keys = ("target", "precision", "accuracy", "agreement_with_float", "latency", "this_host", "operators_in_float")
     return {key: report[key] for key in (*keys, "budgets", "training", "pruning", "notes")}
 

@@ -15,16 +15,14 @@ From scratch, where an accelerator is at hand:
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from building import build
 from results import write
 
 _HERE = Path(__file__).parent
@@ -58,24 +56,15 @@ def main() -> None:
 def built(settings: list[str], store: Path) -> dict[str, Any]:
     """Build once; return the student's accuracy on test, the teacher's, and what it took."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "edgekd.cli", "build", str(_HERE), "--json", "--out", out]
-        command += ["--store", str(store), "--target", "cpu"]
-        for setting in settings:
-            command += ["--set", setting]
-        start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - start
-        if done.returncode not in {0, 3}:
-            sys.exit(done.stderr)
-        report = json.loads(done.stdout)["bundles"][0]["report"]
-    rows = {row["stage"]: row for row in report["accuracy"]}
+        done = build(_HERE, settings, store, Path(out), "cpu")
+    rows = {row["stage"]: row for row in done.report["accuracy"]}
     return {
         "top1": rows["student"]["top1"],
         "interval": [rows["student"]["low"], rows["student"]["high"]],
         "teacher": rows["teacher"]["top1"],
-        "epochs": report["training"]["distill"]["epochs"],
-        "seconds": round(seconds),
-        "trained": " runs:" in done.stderr and "distill runs:" in done.stderr,
+        "epochs": done.report["training"]["distill"]["epochs"],
+        "seconds": round(done.seconds),
+        "trained": "distill runs:" in done.said,
     }
 
 
