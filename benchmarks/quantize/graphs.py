@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -46,14 +45,29 @@ def run(*command: str) -> Process:
     with tempfile.TemporaryFile("w+") as said:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(child.pid, 0)
+        peak = 0.0
+        while child.poll() is None:
+            peak = max(peak, _peak(child.pid))
+            time.sleep(0.01)
         seconds = time.perf_counter() - start
-        child.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
         text = said.read()
     if child.returncode not in {0, 3}:
         sys.exit(text)
-    return Process(text, seconds, usage.ru_maxrss * 1024 / 1e6)
+    return Process(text, seconds, peak)
+
+
+def _peak(process: int) -> float:
+    """Return the most memory in MB that a process has held, by Linux' own count.
+
+    Not by wait4, whose count begins with what this process held when it forked.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found[0]) * 1024 / 1e6 if found else 0.0
 
 
 def quantize(model: Path, data: Path, target: str, out: Path, *options: str) -> tuple[Path, dict[str, Any], Process]:

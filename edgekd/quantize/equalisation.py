@@ -77,6 +77,17 @@ def equalise(model: ModelProto) -> int:
     return len(found)
 
 
+def absorbing(wiring: Wiring) -> list[Pair]:
+    """Return the pairs whose biases may move on: a ReLU between them, and no padding behind it."""
+    return [
+        pair
+        for pair in pairs(wiring)
+        if pair.between
+        and all(each.op_type == "Relu" for each in pair.between)
+        and not any(attribute(pair.second, "pads", [0]))
+    ]
+
+
 def absorb_high_bias(model: ModelProto, low: Mapping[str, NDArray[np.float32]]) -> int:
     """Move what every value of a channel lies above zero into the next layer's bias, in place; return how many pairs.
 
@@ -85,11 +96,9 @@ def absorb_high_bias(model: ModelProto, low: Mapping[str, NDArray[np.float32]]) 
     """
     wiring = Wiring(model)
     count = 0
-    for pair in pairs(wiring):
+    for pair in absorbing(wiring):
         shift = np.maximum(low.get(pair.second.input[0], np.zeros(1)), 0.0)
-        if any(each.op_type != "Relu" for each in pair.between) or not pair.between or not shift.any():
-            continue
-        if any(attribute(pair.second, "pads", [0])) or attribute(pair.second, "auto_pad", b"NOTSET") != b"NOTSET":
+        if not shift.any():
             continue
         give_bias(wiring, pair.first, bias_of(wiring, pair.first) - shift)
         weight = wiring.weight(pair.second)

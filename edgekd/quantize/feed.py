@@ -46,14 +46,10 @@ class Feed:
         return Feed(self.count // fixed * fixed, self.take).batches(fixed)
 
     def first(self, wanted: int) -> Feed:
-        """Return `wanted` images spread evenly over all."""
-        indices = spread(self.count, wanted)
-
-        def take(start: int, stop: int) -> Inputs:
-            parts = [self.take(int(index), int(index) + 1) for index in indices[start:stop]]
-            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-        return self if len(indices) == self.count else Feed(len(indices), take)
+        """Return `wanted` images spread evenly over all, held in memory."""
+        parts = [self.take(int(index), int(index) + 1) for index in spread(self.count, wanted)]
+        held = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return Feed(len(parts), lambda start, stop: {name: value[start:stop] for name, value in held.items()})
 
 
 def fixed_batch(session: Any) -> int | None:

@@ -198,7 +198,8 @@ class _PatchMean:
 
     def add(self, value: NDArray[np.float32]) -> None:
         """Add a batch of the layer's input."""
-        total = value.sum(0, dtype=np.float64)
+        # A batch is few enough for float32; batches add up in float64.
+        total = value.sum(0).astype(np.float64)
         self._sum = total if self._sum is None else self._sum + total
         self._images += len(value)
 

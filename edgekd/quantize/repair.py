@@ -108,8 +108,8 @@ def _copy(found: Settled) -> Settled:
 
 
 def _channel_lows(found: Settled, feed: Feed) -> dict[str, NDArray[np.float32]]:
-    """Return what nearly all values of each channel exceed, for the inputs of the second layers of all pairs."""
-    names = list(dict.fromkeys(pair.second.input[0] for pair in equalisation.pairs(Wiring(found.model))))
+    """Return what nearly all values of each channel exceed, for what pairs could absorb."""
+    names = list(dict.fromkeys(pair.second.input[0] for pair in equalisation.absorbing(Wiring(found.model))))
     if not names:
         return {}
     session = tensor_session(found.model, names)

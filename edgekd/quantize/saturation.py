@@ -22,7 +22,7 @@ from edgekd.quantize.rounding import patches
 from edgekd.quantize.wiring import Wiring, groups
 from edgekd.target import Int8
 
-IMAGES = 16
+IMAGES = 8
 _BATCH = 2
 _TOP, _BOTTOM = 32767, -32768
 

@@ -22,7 +22,6 @@ from edgekd.quantize.grid import Grid, has_dead_channel, weight_scales
 from edgekd.quantize.half import to_half
 from edgekd.quantize.observing import Observed, load
 from edgekd.quantize.settled import Settled
-from edgekd.quantize.trial import Answers
 from edgekd.quantize.wiring import Wiring
 from edgekd.recipe import Precision, Quantize
 from edgekd.run import Progress, Run
@@ -72,10 +71,11 @@ def quantize(
     seen = load(observed)
     parts = _Parts(found, seen, grids_of(seen, found, policy, config), policy, frozenset(in_float) | found.in_float)
     feed = found.entry.feed(samples)
-    model, scales, metrics = _rounded(parts, config, feed, run)
-    finished = finish(qdq.quantized(model, parts.grids, scales, policy, parts.in_float), found, onnx.load(graph))
+    rounded = _rounded(parts, config, feed, run)
+    finished = finish(rounded.quantized, found, onnx.load(graph))
     onnx.save(finished, out / INT8)
-    clipped = saturation.count(model, feed.first(saturation.IMAGES), parts.grids, scales, policy, parts.in_float)
+    few = feed.first(saturation.IMAGES)
+    clipped = saturation.count(rounded.model, few, parts.grids, rounded.scales, policy, parts.in_float)
     saturated = {"sums": clipped.sums, "clipped": clipped.clipped, "layers": list(clipped.layers[:5])}
     return {
         "candidates": [INT8, FLOAT],
@@ -84,7 +84,8 @@ def quantize(
         "images": seen.images,
         "saturation": saturated,
         "in_float": sorted(in_float),
-        **metrics,
+        "rounding": rounded.done,
+        "rounding_sqnr": rounded.gains,
     }
 
 
@@ -97,18 +98,32 @@ class _Parts:
     in_float: frozenset[str]
 
 
-def _rounded(
-    parts: _Parts, config: Quantize, feed: Feed, run: Run
-) -> tuple[ModelProto, dict[str, NDArray[np.float32]], Metrics]:
-    """Return the float graph with its weights as they will be rounded, their scales, and what each repair gained."""
+@dataclass(frozen=True)
+class _Rounded:
+    """A float graph with its weights and biases as they will be rounded, and what became of it."""
+
+    model: ModelProto
+    scales: dict[str, NDArray[np.float32]]
+    quantized: ModelProto
+    done: list[str]
+    gains: dict[str, float]
+    """The signal-to-noise ratio after each step, in dB."""
+
+
+def _rounded(parts: _Parts, config: Quantize, feed: Feed, run: Run) -> _Rounded:
+    """Round to nearest, then by learned rounding where that is asked for, then correct the biases where that helps."""
     few = feed.first(trial.IMAGES)
     reference = trial.answers(parts.found.model, few)
+
+    def tried(model: ModelProto, scales: dict[str, NDArray[np.float32]]) -> tuple[ModelProto, float]:
+        quantized = qdq.quantized(model, parts.grids, scales, parts.policy, parts.in_float)
+        return quantized, trial.sqnr(reference, trial.answers(quantized, few))
+
     model = _copy(parts.found.model)
     scales = _of_dead_channels(model, parts)
     before: dict[str, NDArray[np.float32]] = {}
-    gains: dict[str, float] = {"nearest": _sqnr(parts, model, scales, few, reference)}
-    best = gains["nearest"]
-    done = []
+    quantized, best = tried(model, scales)
+    gains, done = {"nearest": best}, []
     if config.rounding == "optq" and parts.policy.weights == "int8":
 
         def show(count: int, total: int) -> None:
@@ -117,16 +132,17 @@ def _rounded(
         learned = rounding.learn(parts.found.model, feed, parts.grids, parts.policy, parts.in_float, show)
         model = _with_weights(parts.found.model, learned.weights)
         scales, before = {**scales, **learned.scales}, dict(learned.before)
-        best = gains["optq"] = _sqnr(parts, model, scales, few, reference)
+        quantized, best = tried(model, scales)
+        gains["optq"] = best
         done.append("optq")
     if config.correct_bias is not False and parts.policy.weights == "int8":
         corrected = _copy(model)
         correct_biases(corrected, parts.observed.patches, parts.policy, parts.in_float, before, scales)
-        gains["bias corrected"] = _sqnr(parts, corrected, scales, few, reference)
+        shifted, gains["bias corrected"] = tried(corrected, scales)
         if config.correct_bias is True or gains["bias corrected"] > best + _GAIN:
-            model = corrected
+            model, quantized = corrected, shifted
             done.append("bias corrected")
-    return model, scales, {"rounding": done, "rounding_sqnr": gains}
+    return _Rounded(model, scales, quantized, done, gains)
 
 
 def _of_dead_channels(model: ModelProto, parts: _Parts) -> dict[str, NDArray[np.float32]]:
@@ -137,13 +153,6 @@ def _of_dead_channels(model: ModelProto, parts: _Parts) -> dict[str, NDArray[np.
         if weight is not None and parts.policy.weights == "int8" and has_dead_channel(weight):
             found[node.input[1]] = weight_scales(weight, parts.policy)
     return found
-
-
-def _sqnr(
-    parts: _Parts, model: ModelProto, scales: dict[str, NDArray[np.float32]], few: Feed, reference: Answers
-) -> float:
-    tried = qdq.quantized(model, parts.grids, scales, parts.policy, parts.in_float)
-    return trial.sqnr(reference, trial.answers(tried, few))
 
 
 def _copy(model: ModelProto) -> ModelProto:
