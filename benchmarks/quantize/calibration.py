@@ -20,7 +20,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from graphs import MEAN, STD, Reader, calibration_of, cifar_resnet, run
+from graphs import MEAN, STD, Reader, calibration_of, run
 from results import write
 
 from edgekd.quantize import observing, qdq, settled
@@ -68,6 +68,8 @@ def main() -> None:
     if arguments.one:
         one(arguments.one, arguments.weights, arguments.data)
         return
+    from exporting import cifar_resnet  # noqa: PLC0415 - torch, of which the measured processes know nothing
+
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     memory: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""Float ONNX files as users bring them, plain onnxruntime's quantizer beside ours, and what either answers."""
+"""Plain onnxruntime's quantizer beside ours, each as a process, and what a file answers. No torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from torch import nn
 
 from edgekd import host
-from edgekd.models import resnet20, resnet56
 from edgekd.run import Run
 from edgekd.workload import gather
 from edgekd.workload import images as decoding
@@ -76,25 +73,6 @@ def quantize(model: Path, data: Path, target: str, out: Path, *options: str) -> 
     done = run(*command, "--out", str(out), *options)
     folder = out / f"{model.stem}-{target}"
     return folder / "model.onnx", json.loads((folder / "report.json").read_text()), done
-
-
-def cifar_resnet(depth: int, weights: Path, file: Path) -> None:
-    """Export a published CIFAR ResNet as a user does: float [N, 3, 32, 32] in, dynamic batch."""
-    network = {20: resnet20, 56: resnet56}[depth](num_classes=10)
-    given = torch.load(weights, map_location="cpu", weights_only=True)
-    state = given.get("state_dict", given)
-    network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
-    export(network, 32, file)
-
-
-def export(network: nn.Module, side: int, file: Path) -> None:
-    """Write an ONNX file, its batch dynamic."""
-    example = torch.zeros(2, 3, side, side)
-    shapes = ({0: torch.export.Dim("N")},)
-    torch.onnx.export(
-        network.eval(), (example,), file, dynamo=True, opset_version=18, dynamic_shapes=shapes, external_data=False,
-        verbose=False,
-    )  # fmt: skip
 
 
 def read(folder: Path, side: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from graphs import NORMALISED, answers, calibration_of, cifar_resnet, plain, quantize, read, top1
+from exporting import cifar_resnet
+from graphs import NORMALISED, answers, calibration_of, plain, quantize, read, top1
 from results import write
 
 from edgekd.quantize.equalisation import pairs

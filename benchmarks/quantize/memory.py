@@ -15,11 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
-import torchvision
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from graphs import MEAN, STD, export, run
+from graphs import MEAN, STD, run
 from results import write
 
 from edgekd.quantize import observing, settled
@@ -53,6 +51,10 @@ def main() -> None:
     if arguments.one:
         one(arguments.one[0], Path(arguments.one[1]), Path(arguments.one[2]))
         return
+    import torch  # noqa: PLC0415 - of which the measured processes know nothing
+    import torchvision  # noqa: PLC0415
+    from exporting import export  # noqa: PLC0415
+
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from building import compare
-from graphs import NORMALISED, answers, calibration_of, cifar_resnet, plain, quantize, read, top1
+from exporting import cifar_resnet
+from graphs import NORMALISED, answers, calibration_of, plain, quantize, read, top1
 from results import write
 
 

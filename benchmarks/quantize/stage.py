@@ -85,7 +85,8 @@ def main() -> None:
         one(arguments.one, arguments.weights, arguments.data)
         return
     import onnx  # noqa: PLC0415
-    from graphs import calibration_of, cifar_resnet, run  # noqa: PLC0415
+    from exporting import cifar_resnet  # noqa: PLC0415
+    from graphs import calibration_of, run  # noqa: PLC0415
 
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     peak: dict[str, list[float]] = {way: [] for way in WAYS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from edgekd.quantize import ranges, settled
@@ -43,12 +42,15 @@ def grids_of(observed: Observed, found: Settled, policy: Int8, config: Quantize)
 
 def range_of(observed: Observed, name: str, policy: Int8, config: Quantize) -> ranges.Range:
     """Return one tensor's range by the calibrator."""
-    low, high = observed.low[name], observed.high[name]
-    counts: Mapping[str, ranges.Counts] = observed.counts
-    if config.calibrator == "min-max" or name not in counts:
-        return low, high
+    least, most = observed.low[name], observed.high[name]
+    if config.calibrator == "min-max" or name not in observed.counts:
+        return least, most
+    seen = observed.counts[name]
     if config.calibrator == "percentile":
-        return ranges.percentile(counts[name], low, high, config.percentile)
-    if config.calibrator == "mse":
-        return ranges.mse(counts[name], low, high, lambda least, most: of_activation(least, most, policy))
-    return ranges.entropy(counts[name], low, high, levels=128)
+        found = ranges.percentile(seen.counts, seen.low, seen.high, config.percentile)
+    elif config.calibrator == "mse":
+        found = ranges.mse(seen.counts, seen.low, seen.high, lambda low, high: of_activation(low, high, policy))
+    else:
+        found = ranges.entropy(seen.counts, seen.low, seen.high, levels=128)
+    # The first and last bin reach beyond what was seen.
+    return max(found[0], least), min(found[1], most)

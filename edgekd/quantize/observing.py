@@ -1,12 +1,13 @@
 """Streaming calibration: what each tensor of a float graph takes for values, in memory that does not grow with images.
 
-One pass finds minimum, maximum and, per convolution, the mean of every patch; a second one, where it is asked for,
-counts the values of each tensor in equal bins between the two. Values are those of all images, none is left out.
+One pass finds minimum, maximum and, per convolution, the mean of every patch, and where it is asked for counts the
+values of each tensor in equal bins. Values are those of all images, none is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,12 @@ from edgekd import host, runtime
 from edgekd.errors import ModelError
 from edgekd.quantize import qdq
 from edgekd.quantize.feed import Feed, Inputs, fixed_batch
+from edgekd.quantize.histogram import Counts, Histogram
 from edgekd.quantize.wiring import Array, Geometry, Wiring, geometry, groups
 
-BINS = 2048
 _BATCH_BYTES = 48 * 2**20
 """What all observed tensors of one batch may take."""
 _MOST_IMAGES = 64
-_CHUNK = 2**16
-"""Values counted at a time: what fits into a core's own cache, as 8 bytes each."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Observed:
     images: int
     low: Mapping[str, float]
     high: Mapping[str, float]
-    counts: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    """[BINS] between low and high; empty where only the ranges were asked for."""
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    """Empty where only the ranges were asked for."""
     patches: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """By the name of a convolution or Gemm: the mean of its input under each weight, [inputs, ...]."""
 
@@ -51,7 +50,9 @@ class Observed:
             "names": np.array(names, dtype=np.str_),
             "ends": ends,
         }
-        arrays |= {f"counts/{name}": self.counts[name] for name in sorted(self.counts)}
+        for name in sorted(self.counts):
+            found = self.counts[name]
+            arrays |= {f"counts/{name}": found.counts, f"edges/{name}": np.array([found.low, found.high])}
         arrays |= {f"patches/{name}": self.patches[name] for name in sorted(self.patches)}
         with file.open("wb") as stream:
             np.savez(stream, **arrays)
@@ -62,14 +63,16 @@ def load(file: Path) -> Observed:
     with np.load(file, allow_pickle=False) as archive:
         names = [str(name) for name in archive["names"]]
         ends = archive["ends"]
-        parts: dict[str, dict[str, Any]] = {"counts": {}, "patches": {}}
+        parts: dict[str, dict[str, Any]] = {"counts": {}, "edges": {}, "patches": {}}
         for key in archive.files:
             kind, _, name = key.partition("/")
             if kind in parts:
                 parts[kind][name] = archive[key]
         low = {name: float(end[0]) for name, end in zip(names, ends, strict=True)}
         high = {name: float(end[1]) for name, end in zip(names, ends, strict=True)}
-        return Observed(int(archive["images"]), low, high, parts["counts"], parts["patches"])
+        edges = parts["edges"]
+        counts = {name: Counts(found, *map(float, edges[name])) for name, found in parts["counts"].items()}
+        return Observed(int(archive["images"]), low, high, counts, parts["patches"])
 
 
 def tensors_of(wiring: Wiring, float_tensors: frozenset[str]) -> list[str]:
@@ -93,54 +96,48 @@ def tensors_of(wiring: Wiring, float_tensors: frozenset[str]) -> list[str]:
 def observe(
     model: ModelProto, tensors: list[str], feed: Feed, histograms: bool, show: Callable[[int, int], None]
 ) -> Observed:
-    """Run the feed through the graph and return what the tensors took for values.
+    """Run the feed through the graph, once, and return what the tensors took for values.
 
     `show(done, total)` tells how many images went through. Raises ModelError for data that the graph does not take,
     and for values that are no finite numbers, with the tensor and the image.
     """
-    session = tensor_session(model, tensors)
-    batch = _batch_size(session, tensors, feed)
-    rounds = 2 if histograms else 1
+    # Counting takes a core of its own: with all of them onnxruntime's threads would only wait for each other.
+    session = tensor_session(model, tensors, max(1, host.cores() - 1) if histograms else host.cores())
     ends = dict.fromkeys(tensors, (np.inf, -np.inf))
     sums = _patch_means(model, tensors)
-    for start, inputs in feed.batches_for(session, batch):
-        values = _values(session, tensors, inputs)
+    counted = {name: Histogram() for name in tensors} if histograms else {}
+    images = 0
+    for start, values in _ahead(session, tensors, feed):
         for name, value in values.items():
-            ends[name] = _widened(ends[name], name, value, start)
+            low, high = _ends(name, value, start)
+            ends[name] = min(ends[name][0], low), max(ends[name][1], high)
+            if histograms:
+                counted[name].add(value, low, high)
         for patch in sums.values():
             patch.add(values[patch.source])
-        show(start + batch, rounds * feed.count)
-    counts = {}
-    if histograms:
-        counts = {name: np.zeros(BINS, np.int64) for name in tensors}
-        for start, inputs in feed.batches_for(session, batch):
-            for name, value in _values(session, tensors, inputs).items():
-                count_into(counts[name], value, *ends[name])
-            show(feed.count + start + batch, rounds * feed.count)
-    low = {name: float(end[0]) for name, end in ends.items()}
-    high = {name: float(end[1]) for name, end in ends.items()}
-    return Observed(feed.count, low, high, counts, {name: patch.mean() for name, patch in sums.items()})
+        images = start + len(next(iter(values.values()), ()))
+        show(images, feed.count)
+    least, most = ({name: float(end[at]) for name, end in ends.items()} for at in (0, 1))
+    counts = {name: histogram.counts() for name, histogram in counted.items()}
+    return Observed(images, least, most, counts, {name: patch.mean() for name, patch in sums.items()})
 
 
-def count_into(counts: NDArray[np.int64], values: NDArray[np.float32], low: float, high: float) -> None:
-    """Add a tensor's values to equal bins between low and high, in place; the upper end belongs to the last bin."""
-    width = (high - low) / len(counts)
-    if width == 0:
-        counts[0] += values.size
-        return
-    flat = values.reshape(-1)
-    least, scale = np.float32(low), np.float32(1 / width)
-    room = np.empty(min(_CHUNK, flat.size), np.float32)
-    for start in range(0, flat.size, _CHUNK):
-        chunk = flat[start : start + _CHUNK]
-        # First the difference, which is never below 0: values of a narrow range far from 0 keep their bins.
-        scaled = np.subtract(chunk, least, out=room[: chunk.size])
-        scaled *= scale
-        bins = np.minimum(scaled, np.float32(len(counts) - 1), out=scaled).astype(np.intp)
-        counts += np.bincount(bins, minlength=len(counts))
+def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
+    """Yield (index of the first image, tensors by name); the next batch runs while the last one is looked at."""
+    batches = feed.batches_for(session, _batch_size(session, tensors, feed))
+
+    def run() -> tuple[int, dict[str, NDArray[np.float32]]] | None:
+        found = next(batches, None)
+        return None if found is None else (found[0], _values(session, tensors, found[1]))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(run)
+        while (found := waiting.result()) is not None:
+            waiting = pool.submit(run)
+            yield found
 
 
-def _widened(end: tuple[float, float], name: str, value: NDArray[np.float32], start: int) -> tuple[float, float]:
+def _ends(name: str, value: NDArray[np.float32], start: int) -> tuple[float, float]:
     low, high = float(value.min()), float(value.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         per_image = np.isfinite(value).reshape(len(value), -1).all(1)
@@ -149,11 +146,11 @@ def _widened(end: tuple[float, float], name: str, value: NDArray[np.float32], st
             f'the tensor "{name}" has {what} values on calibration image {start + int(np.argmin(per_image))} (from 0)',
             "look at that image and at the model's weights: int8 has no such numbers",
         )
-    return min(end[0], low), max(end[1], high)
+    return low, high
 
 
-def tensor_session(model: ModelProto, tensors: list[str]) -> Any:
-    """Return a session that gives the tensors themselves."""
+def tensor_session(model: ModelProto, tensors: list[str], threads: int = 0) -> Any:
+    """Return a session that gives the tensors themselves, on so many threads; 0: all cores."""
     widened = ModelProto()
     widened.CopyFrom(model)
     given = {value.name for value in widened.graph.output}
@@ -161,7 +158,7 @@ def tensor_session(model: ModelProto, tensors: list[str]) -> Any:
     for name in tensors:
         if name not in given and name not in inputs:
             widened.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return runtime.open_model(widened, runtime.Settings(threads=host.cores()))
+    return runtime.open_model(widened, runtime.Settings(threads=threads or host.cores()))
 
 
 def _values(session: Any, tensors: list[str], inputs: Inputs) -> dict[str, NDArray[np.float32]]:

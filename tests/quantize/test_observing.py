@@ -12,7 +12,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, c
 
 from edgekd.errors import ModelError
 from edgekd.quantize.feed import Feed
-from edgekd.quantize.observing import BINS, count_into, load, observe, per_input, under_taps
+from edgekd.quantize.histogram import Counts
+from edgekd.quantize.observing import load, observe, per_input, under_taps
 from edgekd.quantize.qdq import KINDS
 from edgekd.quantize.wiring import Wiring, geometry
 from tests.quantize.graphs import feed, graph, images, node, run, two_layers, values_of
@@ -26,6 +27,12 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.batches, None)
+
+
+def assert_numpys(found: Counts, values: np.ndarray) -> None:
+    """Equal to numpy's own but for values on an edge between two bins: float32 against float64."""
+    theirs, _ = np.histogram(values.astype(np.float64), len(found.counts), (found.low, found.high))
+    assert np.abs(np.cumsum(found.counts) - np.cumsum(theirs)).max() <= max(3, values.size // 10000)
 
 
 def quiet(done: int, total: int) -> None:
@@ -50,27 +57,11 @@ def test_histograms_hold_every_value_and_are_numpys() -> None:
     given = images(50)
     seen = observe(two_layers(), NAMES, feed(given), True, quiet)
     assert seen.images == 50
-    assert {name: int(counts.sum()) for name, counts in seen.counts.items()} == {
+    assert {name: int(found.counts.sum()) for name, found in seen.counts.items()} == {
         "x": given.size, "r": 50 * 6 * 64, "y": 50 * 4 * 64,
     }  # fmt: skip
-    theirs, _ = np.histogram(given, BINS, (seen.low["x"], seen.high["x"]))
-    # A value on the edge between two bins may fall on either side: float32 against float64.
-    assert np.abs(np.cumsum(seen.counts["x"]) - np.cumsum(theirs)).max() <= 3
-
-
-def test_a_tensor_of_one_value_is_one_bin() -> None:
-    counts = np.zeros(8, np.int64)
-    count_into(counts, np.full((3, 5), 2.0, np.float32), 2.0, 2.0)
-    assert counts.tolist() == [15, 0, 0, 0, 0, 0, 0, 0]
-
-
-def test_a_narrow_range_far_from_zero_keeps_its_bins() -> None:
-    values = np.linspace(100, 100.001, 65, dtype=np.float32)
-    counts = np.zeros(16, np.int64)
-    count_into(counts, values, float(values.min()), float(values.max()))
-    theirs, _ = np.histogram(values.astype(np.float64), 16, (float(values.min()), float(values.max())))
-    assert np.abs(np.cumsum(counts) - np.cumsum(theirs)).max() <= 6
-    assert counts.sum() == 65
+    found = seen.counts["x"]
+    assert_numpys(found, given)
 
 
 @pytest.mark.parametrize(("stride", "dilation", "pads"), [(1, 1, [1, 1, 1, 1]), (2, 1, [0, 1, 1, 0]), (1, 2, [2] * 4)])
@@ -112,7 +103,8 @@ def test_saved_and_loaded_it_is_the_same_and_its_bytes_are_equal(tmp_path: Path)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     found = load(tmp_path / "a.npz")
     assert (found.images, dict(found.low), dict(found.high)) == (10, dict(seen.low), dict(seen.high))
-    assert all(np.array_equal(found.counts[name], seen.counts[name]) for name in NAMES)
+    assert all(np.array_equal(found.counts[name].counts, seen.counts[name].counts) for name in NAMES)
+    assert {name: each.high for name, each in found.counts.items()} == {n: c.high for n, c in seen.counts.items()}
     assert all(np.array_equal(found.patches[name], seen.patches[name]) for name in seen.patches)
     assert set(found.patches) == {"conv_c", "conv_y"}
 
@@ -133,5 +125,5 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
         tracemalloc.stop()
         return most
 
-    few, many = peak(128), peak(512)
-    assert many < 1.1 * few
+    few, many = peak(128), peak(1024)
+    assert many < 1.5 * few, "one batch more or less may be waiting"
