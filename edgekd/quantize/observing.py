@@ -107,7 +107,8 @@ def observe(
     sums = _patch_means(model, tensors)
     counted = {name: Histogram() for name in tensors} if histograms else {}
     images = 0
-    for start, values in _ahead(session, tensors, feed):
+
+    def look(start: int, values: Mapping[str, NDArray[np.float32]]) -> int:
         for name, value in values.items():
             low, high = _ends(name, value, start)
             ends[name] = min(ends[name][0], low), max(ends[name][1], high)
@@ -115,7 +116,11 @@ def observe(
                 counted[name].add(value, low, high)
         for patch in sums.values():
             patch.add(values[patch.source])
-        images = start + len(next(iter(values.values()), ()))
+        return start + len(next(iter(values.values()), ()))
+
+    for start, values in _ahead(session, tensors, feed):
+        images = look(start, values)
+        values.clear()  # two batches at most are held: this one is gone before a third begins
         show(images, feed.count)
     least, most = ({name: float(end[at]) for name, end in ends.items()} for at in (0, 1))
     counts = {name: histogram.counts() for name, histogram in counted.items()}
