@@ -50,8 +50,8 @@ class Quantizer:
         """
         rounding: Literal["nearest", "optq"] = "nearest" if self.config.rounding == "nearest" else "optq"
         if self.config.rounding == "auto" and self.tuned is None:
-            learned = self._made("optq", ())
             self.store.say("quantize: the budget is missed: learned rounding")
+            learned = self._made("optq", ())
             if keeps(learned):
                 return learned
         return self._mixed(rounding, keeps)
