@@ -37,14 +37,15 @@ def main() -> None:
         cifar_resnet(20, arguments.resnet20, models[20])
         parent = answers(models[56], pixels)
         rows: dict[str, object] = {"float top1": top1(parent, labels)}
-        for target in ("cpu-vnni", "cpu"):
+        for target, calibrator in (("cpu-vnni", "min-max"), ("cpu-vnni", "mse"), ("cpu", "min-max")):
+            options = [*NORMALISED, "--absorb", "--calibrator", calibrator]
             file, report, _ = quantize(
-                models[56], arguments.data / "train", target, folder / target, *NORMALISED, "--absorb"
+                models[56], arguments.data / "train", target, folder / target / calibrator, *options
             )
             logits = answers(file, pixels)
             plain(models[56], calibration, folder / "plain.onnx", seven_bits=target == "cpu")
             theirs = answers(folder / "plain.onnx", pixels)
-            rows[target] = {
+            rows[f"{target}, {calibrator}"] = {
                 "top1": top1(logits, labels),
                 "agreement": float((logits.argmax(1) == parent.argmax(1)).mean()),
                 "latency": compare(file, models[56], target),
