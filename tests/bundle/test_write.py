@@ -17,9 +17,11 @@ from edgekd.bundle import write as bundle
 from edgekd.bundle.manifest import Manifest
 from edgekd.bundle.write import Contents, check_writable, write
 from edgekd.errors import EdgekdError
-from edgekd.quantize.stage import INT8, quantize
-from edgekd.run import Run
+from edgekd.quantize.stage import INT8
+from edgekd.quantizing import Quantizer
+from edgekd.recipe import Quantize
 from edgekd.runtime import Settings
+from edgekd.store import Store
 from edgekd.target import Device, Runtime, Target
 from edgekd.target import Int8 as Policy
 from edgekd.workload import arrays
@@ -82,8 +84,10 @@ def contents(tmp_path: Path) -> Contents:
 @pytest.fixture
 def integer(contents: Contents, tmp_path: Path) -> Contents:
     """The same, quantized."""
-    quantize.function(tmp_path / "candidates", Run(), contents.model, contents.test, TARGET.int8, "int8")
-    return replace(contents, model=tmp_path / "candidates" / INT8, precision="int8")
+    policy = TARGET.int8
+    assert policy is not None
+    quantizer = Quantizer(Store(tmp_path / "store"), contents.model, contents.test, policy, Quantize())
+    return replace(contents, model=quantizer.first().path / INT8, precision="int8")
 
 
 def names(folder: Path) -> list[str]:
