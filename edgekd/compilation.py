@@ -97,5 +97,4 @@ def evaluated(store: Store, graph: Path, split: Path, target: Target | None) -> 
     """Evaluate as the target will answer (None: a float graph), on all cores of this host."""
     here = hosts.this()
     settings = exact_here(target, here, here.cores) if target else Settings(threads=here.cores)
-    wide = "avx512" if any(flag.startswith("avx512") for flag in here.instructions) else here.architecture
-    return store.run(evaluate, graph=graph, split=split, settings=settings, instructions=f"{wide} {here.saturates}")
+    return store.run(evaluate, graph=graph, split=split, settings=settings, instructions=hosts.arithmetic())

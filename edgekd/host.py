@@ -37,11 +37,16 @@ class Host(BaseModel):
         return self.architecture == "x86_64" and not {"avx512_vnni", "avx_vnni"} & self.instructions
 
 
-def kernels() -> str:
-    """Return what decides the last bits of onnxruntime's float sums here: the instruction set and the threads."""
+def arithmetic() -> str:
+    """Return which instruction set decides the last bits of onnxruntime's float sums, and whether integers saturate."""
     here = this()
     wide = "avx512" if any(flag.startswith("avx512") for flag in here.instructions) else here.architecture
-    return f"{wide} {here.saturates} {here.cores}"
+    return f"{wide} {here.saturates}"
+
+
+def kernels() -> str:
+    """Return all that decides the last bits of onnxruntime's float sums here: `arithmetic`, and the threads."""
+    return f"{arithmetic()} {this().cores}"
 
 
 def cores() -> int:

@@ -47,8 +47,12 @@ def exact_here(target: Target, host: Host, threads: int) -> Settings:
     that at the cost of speed. 7-bit weights need no such thing.
     """
     full_range = target.int8 is not None and not target.int8.reduce_range
-    entries = {"session.x64quantprecision": "1"} if full_range and host.saturates else {}
-    return Settings(threads=threads, entries=entries)
+    return without_saturation(host, threads) if full_range else Settings(threads=threads)
+
+
+def without_saturation(host: Host, threads: int) -> Settings:
+    """Return CPU settings under which uint8 × int8 sums do not saturate here, at the cost of speed where they would."""
+    return Settings(threads=threads, entries={"session.x64quantprecision": "1"} if host.saturates else {})
 
 
 def check_provider(wanted: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from edgekd.quantize.grid import weight_levels, weight_scales
+from edgekd.quantize.grid import rounded_weight, weight_scales
 from edgekd.quantize.observing import per_input
 from edgekd.quantize.wiring import Wiring, bias_of, give_bias
 from edgekd.target import Int8
@@ -38,16 +38,9 @@ def correct_biases(
         if weight is None or node.name not in patches or node.name in in_float:
             continue
         scale = scales.get(node.input[1], weight_scales(weight, policy))
-        error = rounded(weight, scale, policy) - before.get(node.name, weight)
+        error = rounded_weight(weight, scale, policy) - before.get(node.name, weight)
         mean = per_input(patches[node.name], node, len(weight))
         shift = (error * mean).reshape(len(weight), -1).sum(1)
         give_bias(wiring, node, bias_of(wiring, node) - shift)
         count += 1
     return count
-
-
-def rounded(weight: NDArray[np.float32], scale: NDArray[np.float32], policy: Int8) -> NDArray[np.float64]:
-    """Return weights [outputs, ...] as they stand on the grid of their scales."""
-    least, most = weight_levels(policy)
-    column = scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))
-    return np.asarray(np.clip(np.rint(weight / column), least, most) * column, np.float64)

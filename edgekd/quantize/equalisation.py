@@ -34,16 +34,15 @@ def pairs(wiring: Wiring) -> list[Pair]:
     """Return the pairs of layers whose channels between them can be scaled at will, in the graph's order."""
     found = []
     for node in wiring.model.graph.node:
-        if wiring.weight(node) is None or not _has_constant_bias(wiring, node):
+        if wiring.weight(node) is None:
             continue
         between: list[NodeProto] = []
         reader = wiring.only_reader(node.output[0])
         while reader is not None and (reader.op_type in _HOMOGENEOUS or _is_relu6(wiring, reader)):
             between.append(reader)
             reader = wiring.only_reader(reader.output[0])
-        if reader is None or reader.input[0] not in {node.output[0], *(each.output[0] for each in between)}:
-            continue
-        if wiring.weight(reader) is not None and _channels_match(wiring, node, between, reader):
+        source = between[-1].output[0] if between else node.output[0]
+        if reader is not None and reader.input[0] == source and _channels_match(wiring, node, reader):
             found.append(Pair(node, tuple(between), reader))
     return found
 
@@ -143,14 +142,10 @@ def _is_relu6(wiring: Wiring, node: NodeProto) -> bool:
     return low is not None and high is not None and float(low) == 0 and float(high) > 0
 
 
-def _has_constant_bias(wiring: Wiring, node: NodeProto) -> bool:
-    return len(node.input) < 3 or not node.input[2] or wiring.constant(node.input[2]) is not None
-
-
-def _channels_match(wiring: Wiring, first: NodeProto, between: list[NodeProto], second: NodeProto) -> bool:
+def _channels_match(wiring: Wiring, first: NodeProto, second: NodeProto) -> bool:
     """Whether output i of the first layer is input i of the second."""
     one, other = wiring.weight(first), wiring.weight(second)
-    if one is None or other is None or not _has_constant_bias(wiring, second):
+    if one is None or other is None:
         return False
     width = len(one)
     if groups(second) > 1:

@@ -63,3 +63,17 @@ def weight_scales(weight: NDArray[np.float32], policy: Int8) -> NDArray[np.float
 def has_dead_channel(weight: NDArray[np.float32]) -> bool:
     """Whether an output channel's weights are all zero: onnxruntime would take 1 for its scale, and lose its bias."""
     return not np.abs(weight.reshape(len(weight), -1)).max(1).all()
+
+
+def weight_integers(weight: NDArray[np.floating], scale: NDArray[np.floating], policy: Int8) -> NDArray[np.float64]:
+    """Return the integers of weights [outputs, ...], rounded to nearest."""
+    return np.asarray(np.clip(np.rint(weight / _column(scale, weight)), *weight_levels(policy)), np.float64)
+
+
+def rounded_weight(weight: NDArray[np.floating], scale: NDArray[np.floating], policy: Int8) -> NDArray[np.float64]:
+    """Return weights [outputs, ...] as they stand on the grid of their scales."""
+    return weight_integers(weight, scale, policy) * _column(scale, weight)
+
+
+def _column(scale: NDArray[np.floating], weight: NDArray[np.floating]) -> NDArray[np.float64]:
+    return scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1))

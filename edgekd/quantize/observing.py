@@ -22,7 +22,7 @@ from edgekd.errors import ModelError
 from edgekd.quantize import qdq
 from edgekd.quantize.feed import Feed, Inputs, fixed_batch
 from edgekd.quantize.histogram import Counts, Histogram
-from edgekd.quantize.wiring import Array, Geometry, Wiring, geometry, groups
+from edgekd.quantize.wiring import Array, Geometry, Wiring, copied, geometry, groups
 
 _BATCH_BYTES = 48 * 2**20
 """What all observed tensors of one batch may take."""
@@ -133,7 +133,7 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[tuple[int, 
 
     def run() -> tuple[int, dict[str, NDArray[np.float32]]] | None:
         found = next(batches, None)
-        return None if found is None else (found[0], _values(session, tensors, found[1]))
+        return None if found is None else (found[0], values_of(session, tensors, found[1]))
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(run)
@@ -156,8 +156,7 @@ def _ends(name: str, value: NDArray[np.float32], start: int) -> tuple[float, flo
 
 def tensor_session(model: ModelProto, tensors: list[str], threads: int = 0) -> Any:
     """Return a session that gives the tensors themselves, on so many threads; 0: all cores."""
-    widened = ModelProto()
-    widened.CopyFrom(model)
+    widened = copied(model)
     given = {value.name for value in widened.graph.output}
     inputs = {value.name for value in widened.graph.input}
     for name in tensors:
@@ -166,7 +165,8 @@ def tensor_session(model: ModelProto, tensors: list[str], threads: int = 0) -> A
     return runtime.open_model(widened, runtime.Settings(threads=threads or host.cores()))
 
 
-def _values(session: Any, tensors: list[str], inputs: Inputs) -> dict[str, NDArray[np.float32]]:
+def values_of(session: Any, tensors: list[str], inputs: Inputs) -> dict[str, NDArray[np.float32]]:
+    """Return the tensors for one batch, by a session of `tensor_session`; those that are inputs are the batch's own."""
     asked = [name for name in tensors if name not in inputs]
     made = dict(zip(asked, runtime.answer(session, asked, inputs), strict=True))
     return {name: inputs[name] if name in inputs else made[name] for name in tensors}
@@ -176,7 +176,7 @@ def _batch_size(session: Any, tensors: list[str], feed: Feed) -> int:
     """Return how many images may go through at once, by what one of them takes."""
     if fixed_batch(session) is not None:
         return 1  # then it does not matter
-    one = sum(value.nbytes for value in _values(session, tensors, feed.take(0, 1)).values())
+    one = sum(value.nbytes for value in values_of(session, tensors, feed.take(0, 1)).values())
     return max(1, min(_MOST_IMAGES, _BATCH_BYTES // max(1, one)))
 
 

@@ -17,6 +17,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from edgekd.errors import ModelError, first_line
 from edgekd.quantize.grid import Grid
+from edgekd.quantize.wiring import copied
 from edgekd.target import Int8
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
@@ -51,8 +52,7 @@ def quantized(
     ends = {name: _data(grid) for name, grid in _all_ranges(model, grids).items()}
     known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     known |= {value.name for value in model.graph.initializer}
-    working = ModelProto()
-    working.CopyFrom(model)
+    working = copied(model)
     extra = {
         "TensorQuantOverrides": {name: entry for name, entry in overrides.items() if name in known},
         "ActivationSymmetric": policy.symmetric,

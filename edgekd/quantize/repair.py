@@ -17,7 +17,7 @@ from edgekd.quantize.grid import of_activation
 from edgekd.quantize.observing import observe, tensor_session
 from edgekd.quantize.settled import Settled
 from edgekd.quantize.trial import Answers
-from edgekd.quantize.wiring import Wiring
+from edgekd.quantize.wiring import Wiring, copied
 from edgekd.recipe import Quantize
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
@@ -102,9 +102,7 @@ def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8) -> float
 
 
 def _copy(found: Settled) -> Settled:
-    model = ModelProto()
-    model.CopyFrom(found.model)
-    return Settled(model, found.entry)
+    return Settled(copied(found.model), found.entry)
 
 
 def _channel_lows(found: Settled, feed: Feed) -> dict[str, NDArray[np.float32]]:

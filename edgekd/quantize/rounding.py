@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from edgekd import runtime
 from edgekd.quantize.feed import Feed
 from edgekd.quantize.grid import Grid, weight_levels, weight_scales
-from edgekd.quantize.observing import tensor_session
+from edgekd.quantize.observing import tensor_session, values_of
 from edgekd.quantize.wiring import Array, Wiring, geometry, groups
 from edgekd.target import Int8
 
@@ -30,6 +30,7 @@ _GRAM_BYTES = 128 * 2**20
 _MOST_BYTES = 384 * 2**20
 """A layer whose moments take more is rounded to nearest: time grows with the cube of its inputs."""
 _BATCH = 16
+Layer: TypeAlias = tuple[NodeProto, Array]
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,11 @@ def learn(
 
     Memory holds the second moments of some layers at a time, whatever the number of images.
     """
-    wiring = Wiring(model)
-    layers = [
-        node
-        for node in model.graph.node
-        if wiring.weight(node) is not None and node.input[0] in grids and node.name not in in_float
-    ]
-    layers = [node for node in layers if _size(wiring, node) <= _MOST_BYTES]
+    layers = [layer for layer in Wiring(model).layers(grids, in_float) if _size(*layer) <= _MOST_BYTES]
     weights, scales, before = {}, {}, {}
     done = 0
-    for part in _parts(wiring, layers):
-        for node, moments in _moments(model, part, feed, grids):
-            weight = wiring.weight(node)
-            assert weight is not None, "only layers with constant weights were chosen"
+    for part in _parts(layers):
+        for (node, weight), moments in zip(part, _moments(model, part, feed, grids), strict=True):
             scale = weight_scales(weight, policy)
             weights[node.input[1]] = optq(weight, scale, moments, groups(node), policy)
             scales[node.input[1]], before[node.name] = scale, weight
@@ -120,48 +113,39 @@ def _mean_diagonal(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mean > 0, mean, 1.0)[:, None, None]
 
 
-def _size(wiring: Wiring, node: NodeProto) -> int:
-    weight = wiring.weight(node)
-    assert weight is not None, "only layers with constant weights were chosen"
+def _size(node: NodeProto, weight: Array) -> int:
     return int(groups(node) * (weight[0].size ** 2) * 2 * 8)
 
 
-def _parts(wiring: Wiring, layers: list[NodeProto]) -> Iterator[list[NodeProto]]:
+def _parts(layers: list[Layer]) -> Iterator[list[Layer]]:
     """Yield as many layers at a time as their moments fit into memory, at least one."""
-    part: list[NodeProto] = []
+    part: list[Layer] = []
     held = 0
-    for node in layers:
-        size = _size(wiring, node)
+    for layer in layers:
+        size = _size(*layer)
         if part and held + size > _GRAM_BYTES:
             yield part
             part, held = [], 0
-        part.append(node)
+        part.append(layer)
         held += size
     if part:
         yield part
 
 
-def _moments(
-    model: ModelProto, layers: list[NodeProto], feed: Feed, grids: Mapping[str, Grid]
-) -> Iterator[tuple[NodeProto, Moments]]:
-    wiring = Wiring(model)
-    names = list(dict.fromkeys(node.input[0] for node in layers))
+def _moments(model: ModelProto, layers: list[Layer], feed: Feed, grids: Mapping[str, Grid]) -> list[Moments]:
+    names = list(dict.fromkeys(node.input[0] for node, _ in layers))
     session = tensor_session(model, names)
     found: dict[str, Moments] = {}
-    asked = [name for name in names if name not in wiring.inputs]
     for _, inputs in feed.batches_for(session, _BATCH):
-        values = {**inputs, **dict(zip(asked, runtime.answer(session, asked, inputs), strict=True))}
-        for node in layers:
-            weight = wiring.weight(node)
-            assert weight is not None, "only layers with constant weights were chosen"
+        values = values_of(session, names, inputs)
+        for node, weight in layers:
             moments = _moments_of(patches(values[node.input[0]], node, weight), grids[node.input[0]])
             if node.name in found:
                 found[node.name].own += moments.own
                 found[node.name].shifted += moments.shifted
             else:
                 found[node.name] = moments
-    for node in layers:
-        yield node, found[node.name]
+    return [found[node.name] for node, _ in layers]
 
 
 def _moments_of(own: NDArray[np.float32], grid: Grid) -> Moments:

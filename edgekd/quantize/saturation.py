@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
-from edgekd import runtime
-from edgekd.quantize.correction import rounded
 from edgekd.quantize.feed import Feed
-from edgekd.quantize.grid import Grid, weight_scales
-from edgekd.quantize.observing import tensor_session
+from edgekd.quantize.grid import Grid, weight_integers, weight_scales
+from edgekd.quantize.observing import tensor_session, values_of
 from edgekd.quantize.rounding import patches
 from edgekd.quantize.wiring import Wiring, groups
 from edgekd.target import Int8
@@ -46,40 +44,26 @@ def count(
     in_float: frozenset[str],
 ) -> Saturated:
     """Count on evenly spread positions of the feed's images. Nothing saturates where activations are not uint8."""
-    wiring = Wiring(model)
-    layers = [
-        node
-        for node in model.graph.node
-        if wiring.weight(node) is not None and node.input[0] in grids and node.name not in in_float
-    ]
-    layers = [node for node in layers if groups(node) == 1]
+    layers = [(node, weight) for node, weight in Wiring(model).layers(grids, in_float) if groups(node) == 1]
     if policy.activations != "uint8" or policy.weights != "int8" or not layers:
         return Saturated(0, 0, ())
-    names = list(dict.fromkeys(node.input[0] for node in layers if node.input[0] not in wiring.inputs))
-    integers = {node.name: _paired(_integers(wiring, node, scales, policy)) for node in layers}
+    names = list(dict.fromkeys(node.input[0] for node, _ in layers))
+    integers = {}
+    for node, weight in layers:
+        scale = scales.get(node.input[1], weight_scales(weight, policy))
+        integers[node.name] = _paired(weight_integers(weight, scale, policy))
     session = tensor_session(model, names)
     sums, found = 0, dict.fromkeys(integers, 0)
     for _, inputs in feed.batches_for(session, _BATCH):
-        values = {**inputs, **dict(zip(names, runtime.answer(session, names, inputs), strict=True))}
-        for node in layers:
-            weight = wiring.weight(node)
-            assert weight is not None, "only layers with constant weights were chosen"
+        values = values_of(session, names, inputs)
+        for node, weight in layers:
             grid = grids[node.input[0]]
             pixels = patches(values[node.input[0]], node, weight)[0] / grid.scale
             pixels = np.clip(np.rint(pixels) + grid.zero_point, 0, 255).astype(np.float64)
             seen, clipped = clipped_pairs(integers[node.name], _paired_rows(pixels, weight.shape[1]))
             sums, found[node.name] = sums + seen, found[node.name] + clipped
-    names = sorted((name for name, clipped in found.items() if clipped), key=lambda name: -found[name])
-    return Saturated(sums, sum(found.values()), tuple(names))
-
-
-def _integers(
-    wiring: Wiring, node: NodeProto, scales: Mapping[str, NDArray[np.float32]], policy: Int8
-) -> NDArray[np.float64]:
-    weight = wiring.weight(node)
-    assert weight is not None, "only layers with constant weights were chosen"
-    scale = scales.get(node.input[1], weight_scales(weight, policy))
-    return np.rint(rounded(weight, scale, policy) / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    most_first = sorted((name for name, clipped in found.items() if clipped), key=lambda name: -found[name])
+    return Saturated(sums, sum(found.values()), tuple(most_first))
 
 
 def clipped_pairs(weights: NDArray[np.float64], inputs: NDArray[np.float64]) -> tuple[int, int]:

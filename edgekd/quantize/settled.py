@@ -13,7 +13,7 @@ from edgekd import constants, front
 from edgekd.errors import ModelError
 from edgekd.quantize.entry import Entry
 from edgekd.quantize.observing import tensors_of
-from edgekd.quantize.wiring import Wiring, groups, settle
+from edgekd.quantize.wiring import Wiring, copied, groups, settle
 
 _MODEL = "model.onnx"
 _ENTRY = "entry.json"
@@ -71,8 +71,7 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
     is quantized already, or has nothing that can be.
     """
     check(model)
-    own = ModelProto()
-    own.CopyFrom(model)
+    own = copied(model)
     if entry is None:
         absorption = front.absorb(own)
         entry = Entry(kind="pixels", name=front.IMAGE)

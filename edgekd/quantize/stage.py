@@ -22,7 +22,7 @@ from edgekd.quantize.grid import Grid, has_dead_channel, weight_scales
 from edgekd.quantize.half import to_half
 from edgekd.quantize.observing import Observed, load
 from edgekd.quantize.settled import Settled
-from edgekd.quantize.wiring import Wiring
+from edgekd.quantize.wiring import Wiring, copied
 from edgekd.recipe import Precision, Quantize
 from edgekd.run import Progress, Run
 from edgekd.store import Metrics, stage
@@ -66,13 +66,14 @@ def quantize(
     Raises ModelError where nothing could be quantized.
     """
     out.mkdir()
-    onnx.save(onnx.load(graph), out / FLOAT)
+    given = onnx.load(graph)
+    onnx.save(given, out / FLOAT)
     found = settled.load(repaired)
     seen = load(observed)
     parts = _Parts(found, seen, grids_of(seen, found, policy, config), policy, frozenset(in_float) | found.in_float)
     feed = found.entry.feed(samples)
     rounded = _rounded(parts, config, feed, run)
-    finished = finish(rounded.quantized, found, onnx.load(graph))
+    finished = finish(rounded.quantized, found, given)
     onnx.save(finished, out / INT8)
     few = feed.first(saturation.IMAGES)
     clipped = saturation.count(rounded.model, few, parts.grids, rounded.scales, policy, parts.in_float)
@@ -119,7 +120,7 @@ def _rounded(parts: _Parts, config: Quantize, feed: Feed, run: Run) -> _Rounded:
         quantized = qdq.quantized(model, parts.grids, scales, parts.policy, parts.in_float)
         return quantized, trial.sqnr(reference, trial.answers(quantized, few))
 
-    model = _copy(parts.found.model)
+    model = copied(parts.found.model)
     scales = _of_dead_channels(model, parts)
     before: dict[str, NDArray[np.float32]] = {}
     quantized, best = tried(model, scales)
@@ -136,7 +137,7 @@ def _rounded(parts: _Parts, config: Quantize, feed: Feed, run: Run) -> _Rounded:
         gains["optq"] = best
         done.append("optq")
     if config.correct_bias is not False and parts.policy.weights == "int8":
-        corrected = _copy(model)
+        corrected = copied(model)
         correct_biases(corrected, parts.observed.patches, parts.policy, parts.in_float, before, scales)
         shifted, gains["bias corrected"] = tried(corrected, scales)
         if config.correct_bias is True or gains["bias corrected"] > best + _GAIN:
@@ -155,14 +156,8 @@ def _of_dead_channels(model: ModelProto, parts: _Parts) -> dict[str, NDArray[np.
     return found
 
 
-def _copy(model: ModelProto) -> ModelProto:
-    copied = ModelProto()
-    copied.CopyFrom(model)
-    return copied
-
-
 def _with_weights(model: ModelProto, weights: Mapping[str, NDArray[np.float32]]) -> ModelProto:
-    wiring = Wiring(_copy(model))
+    wiring = Wiring(copied(model))
     for name, weight in weights.items():
         wiring.set(name, weight)
     return wiring.model

@@ -11,22 +11,15 @@ from onnx import ModelProto
 
 from edgekd import host, runtime
 from edgekd.quantize.feed import Feed
-from edgekd.runtime import Settings
 
 IMAGES = 64
 _BATCH = 32
 Answers = dict[str, NDArray[np.float64]]
 
 
-def settings() -> Settings:
-    """Return the settings under which this host computes what a target without saturation does."""
-    here = host.this()
-    return Settings(threads=here.cores, entries={"session.x64quantprecision": "1"} if here.saturates else {})
-
-
 def answers(model: ModelProto, feed: Feed) -> Answers:
     """Return all outputs, [N, ...] each, for a feed that fits into memory."""
-    session = runtime.open_model(model, settings())
+    session = runtime.open_model(model, runtime.without_saturation(host.this(), host.cores()))
     names = [value.name for value in session.get_outputs()]
     batches = feed.batches_for(session, _BATCH)
     parts = [runtime.answer(session, names, inputs) for _, inputs in batches]

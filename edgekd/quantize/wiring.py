@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,22 @@ class Wiring:
             return None  # its bias is computed
         return self.constant(node.input[1])
 
+    def layers(self, grids: Container[str], in_float: Container[str]) -> list[tuple[NodeProto, Array]]:
+        """Return the convolutions and Gemms that are rounded, with their weights: their input has a grid."""
+        found = [(node, self.weight(node)) for node in self.model.graph.node]
+        return [
+            (node, weight)
+            for node, weight in found
+            if weight is not None and node.input[0] in grids and node.name not in in_float
+        ]
+
+
+def copied(model: ModelProto) -> ModelProto:
+    """Return a copy that may be changed."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
     """Return an attribute's value, or the default where the node has none."""
@@ -109,7 +126,7 @@ def geometry(node: NodeProto, weight: Array) -> Geometry:
 
 
 def settle(model: ModelProto) -> None:
-    """Bring a float graph into the form that the repairs know, in place.
+    """Bring a float graph without inner graphs (If, Loop) into the form that the repairs know, in place.
 
     Every node has a name, every constant is an initializer, a Gemm's weight is [outputs, inputs], a mean over pixels is
     a GlobalAveragePool, and BatchNorm is folded where a convolution makes its input; such a convolution has a bias.
@@ -142,7 +159,7 @@ def _lift_constants(model: ModelProto) -> None:
     kept = []
     for node in graph.node:
         value = attribute(node, "value", None)
-        if node.op_type == "Constant" and value is not None and not constants.has_subgraph(graph):
+        if node.op_type == "Constant" and value is not None:
             tensor = onnx.TensorProto()
             tensor.CopyFrom(value)
             tensor.name = node.output[0]
@@ -160,7 +177,7 @@ def _drop_identities(model: ModelProto) -> None:
     kept = {value.name for value in (*graph.input, *graph.output)}
     for node in list(graph.node):
         passes = node.op_type == "Identity" or (node.op_type == "Dropout" and len(node.output) == 1)
-        if not passes or node.output[0] in kept or constants.has_subgraph(graph):
+        if not passes or node.output[0] in kept:
             continue
         for other in graph.node:
             other.input[:] = [node.input[0] if name == node.output[0] else name for name in other.input]

@@ -38,7 +38,8 @@ def disagreement(one: Path, other: Path) -> float:
     Of scores the part of samples whose class differs; of integers the part that differs; of other numbers the error
     relative to the float parent's.
     """
-    return max((_of(value, read(other)[name]) for name, value in read(one).items()), default=0.0)
+    found = read(other)
+    return max((_of(value, found[name]) for name, value in read(one).items()), default=0.0)
 
 
 def _of(parent: NDArray[Any], found: NDArray[Any]) -> float:

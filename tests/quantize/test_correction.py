@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.quantize.correction import correct_biases, rounded
-from edgekd.quantize.grid import weight_levels, weight_scales
+from edgekd.quantize.correction import correct_biases
+from edgekd.quantize.grid import rounded_weight, weight_levels, weight_scales
 from edgekd.quantize.observing import observe
 from edgekd.quantize.wiring import Wiring
 from edgekd.target import Int8
@@ -26,7 +26,7 @@ def test_the_mean_of_each_channel_comes_back(groups: int) -> None:
     exact = run(model, given).mean((0, 2, 3))
     seen = observe(model, ["x", "y"], feed(given), False, lambda done, total: None)
     weight = values_of(model)["w"]
-    on_grid = rounded(weight, weight_scales(weight, POLICY), POLICY)
+    on_grid = rounded_weight(weight, weight_scales(weight, POLICY), POLICY)
 
     def mean_when_rounded() -> np.ndarray:
         tried = graph([conv], {**values_of(model), "w": on_grid}, made=["N", 6, 8, 8])
@@ -47,6 +47,6 @@ def test_a_node_that_stays_in_float_keeps_its_bias() -> None:
 def test_rounded_weights_lie_on_their_grid() -> None:
     weight = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
     scale = weight_scales(weight, Int8())
-    steps = rounded(weight, scale, Int8()) / scale[:, None]
+    steps = rounded_weight(weight, scale, Int8()) / scale[:, None]
     assert np.allclose(steps, np.rint(steps), atol=1e-6)
     assert np.abs(steps).max() <= weight_levels(Int8())[1]

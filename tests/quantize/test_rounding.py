@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edgekd.quantize import qdq
-from edgekd.quantize.correction import rounded
-from edgekd.quantize.grid import of_activation, weight_levels, weight_scales
+from edgekd.quantize.grid import of_activation, rounded_weight, weight_levels, weight_scales
 from edgekd.quantize.rounding import Moments, learn, optq, patches
 from edgekd.target import Int8
 from tests.quantize.graphs import feed, graph, images, node, run, two_layers, values_of
@@ -33,7 +32,7 @@ def test_the_outputs_error_is_never_larger_than_by_rounding_to_nearest(seed: int
     scale = weight_scales(weight, POLICY)
     moments = Moments((inputs @ inputs.T)[None], np.zeros((1, 12, 12)))
     learned = optq(weight, scale, moments, 1, POLICY)
-    nearest = rounded(weight, scale, POLICY)
+    nearest = rounded_weight(weight, scale, POLICY)
     errors = [(((each - weight) @ inputs) ** 2).sum() for each in (learned, nearest)]
     damping = 0.01 * (inputs**2).sum() / 12 * ((nearest - weight) ** 2).sum()
     assert errors[0] <= errors[1] + damping
@@ -46,7 +45,7 @@ def test_inputs_that_hang_together_leave_much_to_gain() -> None:
     weight, inputs = layer(0)
     scale = weight_scales(weight, POLICY)
     learned = optq(weight, scale, Moments((inputs @ inputs.T)[None], np.zeros((1, 12, 12))), 1, POLICY)
-    errors = [(((each - weight) @ inputs) ** 2).sum() for each in (learned, rounded(weight, scale, POLICY))]
+    errors = [(((each - weight) @ inputs) ** 2).sum() for each in (learned, rounded_weight(weight, scale, POLICY))]
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -86,4 +85,4 @@ def test_onnxruntime_rounds_learned_weights_to_the_same_integers() -> None:
         column = learned.scales[name].reshape(-1, 1, 1, 1)
         assert np.array_equal(found[f"{name}_quantized"], np.rint(weight / column).astype(np.int8))
         assert np.allclose(found[f"{name}_scale"], learned.scales[name])
-    assert (learned.weights["w2"] != rounded(values_of(model)["w2"], learned.scales["w2"], POLICY)).any()
+    assert (learned.weights["w2"] != rounded_weight(values_of(model)["w2"], learned.scales["w2"], POLICY)).any()
