@@ -9,7 +9,6 @@ floor. Writes benchmarks/results/quantize-calibration.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import onnx
 from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from graphs import MEAN, STD, Reader, calibration_of, run
+from graphs import MEAN, STD, Reader, calibration_of, in_turns
 from results import write
 
 from edgekd.quantize import observing, qdq, settled
@@ -70,20 +69,15 @@ def main() -> None:
         return
     from exporting import cifar_resnet  # noqa: PLC0415 - torch, of which the measured processes know nothing
 
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    memory: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         calibration_of(arguments.data, arguments.images, folder / "samples")
         cifar_resnet(56, arguments.weights, folder / "model.onnx")
-        for _ in range(arguments.rounds):
-            for way in WAYS:
-                done = run(sys.executable, __file__, str(folder / "samples"), str(folder / "model.onnx"), "--one", way)
-                times[way].append(done.seconds)
-                memory[way].append(done.peak_mb)
-                print(json.dumps({"way": way, "seconds": done.seconds, "peak_mb": done.peak_mb}), flush=True)
+        given = (str(folder / "samples"), str(folder / "model.onnx"))
+        done = in_turns(__file__, WAYS, arguments.rounds, *given)
+    times = {way: [each.seconds for each in found] for way, found in done.items()}
     seconds = {way: statistics.median(found) for way, found in times.items()}
-    peak = {way: max(found) for way, found in memory.items()}
+    peak = {way: max(each.peak_mb for each in found) for way, found in done.items()}
     write(
         "quantize-calibration",
         {

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ def run(*command: str) -> Process:
     if child.returncode not in {0, 3}:
         sys.exit(text)
     return Process(text, seconds, peak)
+
+
+def in_turns(script: str, ways: Sequence[str], rounds: int, *arguments: str) -> dict[str, list[Process]]:
+    """Run `script ARGUMENTS --one WAY` for each way by turns, in processes of their own; print each as it ends."""
+    done: dict[str, list[Process]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            process = run(sys.executable, script, *arguments, "--one", way)
+            done[way].append(process)
+            print(json.dumps({"way": way, "seconds": process.seconds, "peak_mb": process.peak_mb}), flush=True)
+    return done
 
 
 def _peak(process: int) -> float:

@@ -10,7 +10,6 @@ benchmarks/results/quantize-stage.json.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -86,10 +85,8 @@ def main() -> None:
         return
     import onnx  # noqa: PLC0415
     from exporting import cifar_resnet  # noqa: PLC0415
-    from graphs import calibration_of, run  # noqa: PLC0415
+    from graphs import calibration_of, in_turns  # noqa: PLC0415
 
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    peak: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         calibration_of(arguments.data, 512, folder / "samples")
@@ -99,19 +96,16 @@ def main() -> None:
             node.input[:] = ["x" if each == model.graph.input[0].name else each for each in node.input]
         model.graph.input[0].name = "x"
         onnx.save(model, folder / "model.onnx")
-        for _ in range(arguments.rounds):
-            for way in WAYS:
-                done = run(sys.executable, __file__, str(folder / "samples"), str(folder / "model.onnx"), "--one", way)
-                seconds[way].append(done.seconds)
-                peak[way].append(done.peak_mb)
-                print(json.dumps({"way": way, "seconds": done.seconds, "peak_mb": done.peak_mb}), flush=True)
+        given = (str(folder / "samples"), str(folder / "model.onnx"))
+        done = in_turns(__file__, WAYS, arguments.rounds, *given)
+    seconds = {way: [each.seconds for each in found] for way, found in done.items()}
     ours = statistics.median(seconds[WAYS[0]])
     write(
         "quantize-stage",
         {
             "seconds": {way: [round(each, 2) for each in found] for way, found in seconds.items()},
             "median_seconds": {way: statistics.median(found) for way, found in seconds.items()},
-            "peak_mb": {way: round(max(found), 1) for way, found in peak.items()},
+            "peak_mb": {way: round(max(each.peak_mb for each in found), 1) for way, found in done.items()},
             "onnxruntime_takes_times": {way: statistics.median(seconds[way]) / ours for way in WAYS[1:]},
         },
     )
