@@ -15,7 +15,7 @@ from edgekd.models.stage import initialise
 from edgekd.products import LatencyCut, Networks
 from edgekd.project import Project, bare, with_selection
 from edgekd.prune.stage import couple
-from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Training
+from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Training, least_top1
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
 from edgekd.train import precision
@@ -231,9 +231,8 @@ def _check_teacher(store: Store, project: Project, data: Artifact, teacher: Arti
     measured = evaluated(store, graph.path, data.path / "val", None).metrics
     if not measured:
         return  # only planned
-    chance = 1 / len(store.metrics(data)["classes"])
     asked = project.recipe.teacher.min_teacher
-    least = asked if asked is not None else min(3 * chance, (1 + chance) / 2)
+    least = asked if asked is not None else least_top1(len(store.metrics(data)["classes"]))
     if measured["top1"] < least:
         raise ModelError(
             f"the teacher is right on {100 * measured['top1']:.1f} % of the validation images, "

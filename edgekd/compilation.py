@@ -17,7 +17,7 @@ from edgekd.quantizing import Quantizer
 from edgekd.recipe import Precision, Quantize, Recipe
 from edgekd.runtime import Settings, exact_here
 from edgekd.store import Artifact, Store
-from edgekd.target import Int8, Target
+from edgekd.target import Target
 from edgekd.train.device import Place
 
 
@@ -65,9 +65,7 @@ def compiled(store: Store, project: Project, network: Artifact, samples: Path, t
 
 def shipped_precision(recipe: Recipe, target: Target) -> Precision:
     """Return what a target's file is to be, by the recipe's word or, where it leaves that open, the target's."""
-    if recipe.quantize is None:
-        return "float"
-    return target.precision if recipe.quantize.precision == "auto" else recipe.quantize.precision
+    return "float" if recipe.quantize is None else target.precision_under(recipe.quantize)
 
 
 def quantizer_of(
@@ -75,7 +73,7 @@ def quantizer_of(
 ) -> Quantizer:
     """Return what makes int8 candidates of a simplified graph for a target."""
     config = recipe.quantize or Quantize()
-    return Quantizer(store, graph, samples, (target.int8 or Int8()).under(config), config, tuned=tuned)
+    return Quantizer(store, graph, samples, target.policy_under(config), config, tuned=tuned)
 
 
 def _quantized(store: Store, project: Project, graph: Artifact, samples: Path, target: Target) -> Artifact:

@@ -89,7 +89,7 @@ def report_on(judged: Judged) -> Report:
         training=_training(judged),
         seeds=_seeds(judged),
         pruning={**_pruning(judged), **({"latency_kept": kept} if kept is not None else {})},
-        front=_front(judged),
+        front=quantization.front_of(judged.graphs.repaired),
         quantization=quantization.of(judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study),
         notes=(*_notes(judged), *_quantized_notes(judged, ran)),
     )
@@ -171,11 +171,6 @@ def _seeds(judged: Judged) -> tuple[Spread, ...]:
     )
 
 
-def _front(judged: Judged) -> dict[str, Any]:
-    repaired = judged.graphs.repaired
-    return {key: value for key, value in (repaired.metrics if repaired else {}).items() if key.startswith("front")}
-
-
 def _quantized_notes(judged: Judged, ran: dict[str, int]) -> list[str]:
     """Say what stays in float of an int8 graph and what that takes, and what else quantizing came to."""
     if judged.shipped.precision != "int8":
@@ -241,7 +236,7 @@ def _notes(judged: Judged) -> list[str]:
         notes.append(f"{data['unreadable']} unreadable images were left out")
     if judged.graphs.simplified.metrics["skipped"]:
         notes.append(f"not simplified: {judged.graphs.simplified.metrics['skipped']}")
-    front = _front(judged)
+    front = quantization.front_of(judged.graphs.repaired)
     if front.get("front") == "float":
         notes.append("the input does not feed exactly one convolution: normalisation stays in float")
     elif front.get("front_exact") is False:

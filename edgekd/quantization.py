@@ -10,6 +10,11 @@ from edgekd.ship import Shipped
 from edgekd.store import Artifact
 
 
+def front_of(repaired: Artifact | None) -> dict[str, Any]:
+    """Return what absorbing the front came to; empty where no int8 was made."""
+    return {key: value for key, value in (repaired.metrics if repaired else {}).items() if key.startswith("front")}
+
+
 def of(
     shipped: Shipped, repaired: Artifact | None, cost: Mapping[str, float], study: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
@@ -17,7 +22,7 @@ def of(
     if repaired is None:
         return {}
     made = {key: value for key, value in shipped.candidates.metrics.items() if key != "candidates"}
-    done = {key: value for key, value in repaired.metrics.items() if not key.startswith("front")}
+    done = {key: value for key, value in repaired.metrics.items() if key not in front_of(repaired)}
     drawn = {"study": [dict(each) for each in study]} if study else {}
     return {**done, **made, "float_costs_ms": dict(cost), **drawn}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekd.errors import TargetError, did_you_mean
-from edgekd.recipe import Budget, Quantize, file_name
+from edgekd.recipe import Budget, Precision, Quantize, file_name
 from edgekd.strict import explain
 
 
@@ -67,11 +67,19 @@ class Target(Table):
     description: str
     device: Device
     runtime: Runtime
-    precision: Literal["int8", "fp16", "float"] = "int8"
+    precision: Precision = "int8"
     block: Annotated[int, Field(ge=1)] = 16
     """The step of widths that its kernels like, for `prune.block = "target"`."""
     int8: Int8 | None = None
     budget: Budget = Budget()
+
+    def precision_under(self, recipe: Quantize) -> Precision:
+        """Return what the shipped file is to be: by the recipe's word or, where it leaves that open, this target's."""
+        return self.precision if recipe.precision == "auto" else recipe.precision
+
+    def policy_under(self, recipe: Quantize) -> Int8:
+        """Return the integers of an int8 file: the target's, or the usual ones, with what a recipe says otherwise."""
+        return (self.int8 or Int8()).under(recipe)
 
     @model_validator(mode="after")
     def _int8_has_its_table(self) -> Target:

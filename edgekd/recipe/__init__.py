@@ -17,11 +17,13 @@ from edgekd.recipe.tables import (
     Recipe,
     Sparse,
     Teacher,
+    least_top1,
 )
 from edgekd.recipe.training import Augment, Distill, Finetune, RandAugment, TeacherCache, Training
 
 __all__ = [
     "FILE_NAME", "Alone", "Augment", "Bench", "Budget", "Compute", "Data", "Distill", "FeatureLoss", "Finetune",
     "Hint", "LogitLoss", "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment", "Recipe",
-    "Scalar", "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name", "load", "parse",
+    "Scalar", "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name", "least_top1", "load",
+    "parse",
 ]  # fmt: skip

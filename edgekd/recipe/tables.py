@@ -69,6 +69,12 @@ class Model(Table):
 Keep = Annotated[float, Field(gt=0, le=1)]
 
 
+def least_top1(classes: int) -> float:
+    """Return what a network that knows its classes reaches at least: three times chance, at most half way to 1."""
+    chance = 1 / classes
+    return min(3 * chance, (1 + chance) / 2)
+
+
 class Teacher(Model):
     """The network that supervises. Without weights it is trained first, by `[teacher.train]`."""
 

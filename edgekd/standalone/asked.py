@@ -15,7 +15,7 @@ from edgekd import host as hosts
 from edgekd.errors import DataError, ModelError, TargetError, first_line
 from edgekd.quantize.entry import Entry
 from edgekd.recipe import Alone
-from edgekd.target import Int8, Target
+from edgekd.target import Target
 from edgekd.workload.normalisation import Normalisation
 
 _WRITTEN = {"model.onnx", "report.json"}
@@ -37,11 +37,6 @@ class Request:
     size: tuple[int, int] | None = None
     absorb: bool = False
     seed: int = 0
-
-    @property
-    def policy(self) -> Int8:
-        """The target's integers, with what the settings say otherwise."""
-        return (self.target.int8 or Int8()).under(self.settings.quantize)
 
     @property
     def folder(self) -> Path:

@@ -18,13 +18,14 @@ from edgekd.operators import in_float, that_run
 from edgekd.quantize import settled
 from edgekd.quantize.stage import FLOAT, INT8, convert
 from edgekd.quantizing import Quantizer
+from edgekd.recipe import least_top1
 from edgekd.run import Run
 from edgekd.runtime import exact_here
 from edgekd.ship import Judge, Shipped, cost_of_float, ship
 from edgekd.standalone import judging
 from edgekd.standalone.asked import Request, entry_of, loaded
 from edgekd.standalone.samples import CALIBRATION, Evaluator, collect
-from edgekd.store import Artifact, Store
+from edgekd.store import Store
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def quantize_file(request: Request, run: Run) -> Quantized:
         onnx.save(model, graph)
         has_labels = collect(request, model, entry, shape, folder, run)
         store = Store(folder / "store", run)
-        quantizer = Quantizer(store, graph, folder / CALIBRATION, request.policy, request.settings.quantize, entry)
+        policy = request.target.policy_under(request.settings.quantize)
+        quantizer = Quantizer(store, graph, folder / CALIBRATION, policy, request.settings.quantize, entry)
         shipped, judge = _shipped(request, store, quantizer, graph, folder, has_labels)
         report = _report(request, store, quantizer, shipped, judge)
         return _written(request, shipped, report)
@@ -57,8 +59,7 @@ def quantize_file(request: Request, run: Run) -> Quantized:
 def _shipped(
     request: Request, store: Store, quantizer: Quantizer, graph: Path, folder: Path, has_labels: bool
 ) -> tuple[Shipped, Judge]:
-    wanted = request.settings.quantize.precision
-    precision = request.target.precision if wanted == "auto" else wanted
+    precision = request.target.precision_under(request.settings.quantize)
     fed = quantizer.entry
     if precision == "int8":
         candidates = quantizer.first()
@@ -67,7 +68,7 @@ def _shipped(
         candidates = store.run(convert, graph=graph, precision=precision)
     evaluator = Evaluator(request.target, fed, folder, has_labels)
     parent = evaluator(candidates.path / FLOAT)
-    if has_labels and parent.metrics["top1"] < _least_top1(parent):
+    if has_labels and parent.metrics["top1"] < least_top1(next(iter(judging.read(parent.path).values())).shape[1]):
         store.say(
             f"the float file is right on {100 * parent.metrics['top1']:.1f} % of the images only: its classes are not "
             "the folders in their order, or --mean and --std are others; judged by agreement with it instead"
@@ -77,13 +78,6 @@ def _shipped(
     allowed = given if given is not None else request.target.budget.max_accuracy_drop
     judge = Judge(evaluator, parent, not evaluator.has_labels, allowed, judging.disagreement)
     return ship(store, request.settings.bench, request.target, candidates, quantizer, judge), judge
-
-
-def _least_top1(parent: Artifact) -> float:
-    """Return what a file that knows its classes reaches at least: three times chance, at most half way to 1."""
-    scores = next(iter(judging.read(parent.path).values()))
-    chance = 1.0 / int(scores.shape[1])
-    return min(3 * chance, (1 + chance) / 2)
 
 
 def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipped, judge: Judge) -> dict[str, Any]:
@@ -110,7 +104,7 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
         "allowed": judge.allowed,
         "size_kb": {"float": _size(shipped.parent), "shipped": _size(shipped.path)},
         "operators_in_float": {name: {"count": count, "time": shares.get(name, 0.0)} for name, count in left.items()},
-        "front": {key: value for key, value in (repaired.metrics if repaired else {}).items() if key[:5] == "front"},
+        "front": quantization.front_of(repaired),
         "quantization": quantization.of(shipped, repaired, cost, ()),
         "notes": quantization.notes(shipped, repaired, cost, ()),
     }
