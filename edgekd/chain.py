@@ -134,8 +134,8 @@ def _under_teacher(
     place: Place,
 ) -> list[Artifact]:
     """Distill or recover, once per seed."""
-    unseen = not (project.start_saw_train and store.metrics(data)["val_from_train"])
-    config = _paced(store, project, name, starts[0], teacher, data, with_selection(config, unseen), place)
+    selects = project.selects(store.metrics(data)["val_from_train"])
+    config = _paced(store, project, name, starts[0], teacher, data, with_selection(config, selects), place)
     train = data.path / "train"
     keep_zeros = name == "recover" and isinstance(project.recipe.prune, Sparse)
     found = []

@@ -132,7 +132,7 @@ def quantize(
     target: Annotated[
         str, typer.Option("--target", "-t", help="A shipped target's name, or a file FILE.toml.")
     ] = "cpu",
-    calibrator: Annotated[str, typer.Option(help="min-max, percentile, entropy or mse.")] = "min-max",
+    calibrator: Annotated[str, typer.Option(help="auto, min-max, percentile, entropy or mse.")] = "auto",
     samples: Annotated[int, typer.Option(min=1, help="Calibration samples.")] = 512,
     out: Annotated[Path, typer.Option(help="Where the folder MODEL-TARGET goes.")] = Path("dist"),
     mean: Annotated[str, typer.Option(help="In pixel units 0-255: one number, or one per channel with commas.")] = "0",

@@ -46,13 +46,13 @@ def _tuned(store: Store, project: Project, networks: Networks, quantizer: Quanti
             f"[finetune] rounds weights to int8, and they are to be {quantizer.policy.weights}",
             "leave out [finetune], or quantize.weights",
         )
-    unseen = not (project.start_saw_train and store.metrics(networks.data)["val_from_train"])
+    selects = project.selects(store.metrics(networks.data)["val_from_train"])
     policy = quantizer.policy
     return store.run(
         finetune, repaired=quantizer.repaired().path, grids=quantizer.grids(), levels=weight_levels(policy)[1],
         per_channel=policy.per_channel, normalisation=quantizer.normalisation(), teacher=networks.teacher.path,
         teacher_code=project.teacher, train=networks.data.path / "train", val=networks.data.path / "val",
-        config=with_selection(config, unseen), place=place,
+        config=with_selection(config, selects), place=place,
     )  # fmt: skip
 
 

@@ -41,6 +41,10 @@ class Project:
         model = self.recipe.student or self.recipe.teacher
         return bool(model.weights) and model.saw_train
 
+    def selects(self, val_from_train: bool) -> bool:
+        """Whether validation images can choose an epoch: what is trained has not seen them before."""
+        return not (self.start_saw_train and val_from_train)
+
     @property
     def teacher_saw_train(self) -> bool:
         """Whether the teacher's given weights saw the train folder."""

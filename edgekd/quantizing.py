@@ -10,19 +10,31 @@ from typing import Literal
 from edgekd import host as hosts
 from edgekd.quantize import sensitivity as sensitivities
 from edgekd.quantize import settled
-from edgekd.quantize.calibrate import calibrate, grids_of
+from edgekd.quantize.calibrate import COUNTED, calibrate, grids_of
 from edgekd.quantize.entry import Entry
 from edgekd.quantize.observing import load
 from edgekd.quantize.repair import repair
 from edgekd.quantize.sensitivity import sensitivity
 from edgekd.quantize.stage import quantize
-from edgekd.recipe import Quantize
+from edgekd.recipe import Calibrator, Quantize
 from edgekd.store import Artifact, Store
 from edgekd.target import Int8
 from edgekd.workload.normalisation import Normalisation
 
 Judge = Callable[[Artifact], bool]
 """Whether candidates keep the accuracy budget."""
+Rounding = Literal["nearest", "optq"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a graph becomes integers with no node in float."""
+
+    calibrator: Calibrator
+    rounding: Rounding
+
+    def __str__(self) -> str:
+        return f"{self.calibrator} ranges, {'learned rounding' if self.rounding == 'optq' else 'rounding to nearest'}"
 
 
 @dataclass(frozen=True)
@@ -41,34 +53,54 @@ class Quantizer:
 
     def first(self) -> Artifact:
         """Return the candidates with the cheap repairs, or all that the recipe asks for by name."""
-        return self._made("optq" if self.config.rounding == "optq" else "nearest", ())
+        return self._made(self._ways()[0], ())
 
     def improved(self, keeps: Judge) -> Artifact | None:
         """Return the least changed candidates that keep the budget, or None where none do.
 
-        Learned rounding comes first; then the most damaging nodes stay in float, as few as will do.
+        Other ranges come first, then learned rounding; then, in the way whose answers are nearest to float's, the most
+        damaging nodes stay in float, as few as will do.
         """
-        rounding: Literal["nearest", "optq"] = "nearest" if self.config.rounding == "nearest" else "optq"
+        best, *others = self._ways()
+        for way in others:
+            if keeps(self._tried(way)):
+                return self._made(way, ())
+            best = max(best, way, key=self._sqnr)
         if self.config.rounding == "auto" and self.tuned is None:
-            self.store.say("quantize: the budget is missed: learned rounding")
-            learned = self._made("optq", ())
-            if keeps(learned):
-                return learned
-        return self._mixed(rounding, keeps)
+            learned = Way(best.calibrator, "optq")
+            if keeps(self._tried(learned)):
+                return self._made(learned, ())
+            best = max(best, learned, key=self._sqnr)
+        return self._mixed(best, keeps)
 
-    def _mixed(self, rounding: Literal["nearest", "optq"], keeps: Judge) -> Artifact | None:
-        worst = self.worst()
+    def _ways(self) -> list[Way]:
+        """Return what is tried before more is learned: rounded as the recipe says, under each calibrator."""
+        rounding: Rounding = "optq" if self.config.rounding == "optq" else "nearest"
+        first, *others = self.config.calibrators()
+        if self.tuned is not None:
+            return [Way(first, "nearest")]  # on the grids that it was trained on
+        return [Way(first, rounding), *(Way(other, rounding) for other in others)]
+
+    def _tried(self, way: Way) -> Artifact:
+        self.store.say(f"quantize: the budget is missed: {way}")
+        return self._made(way, ())
+
+    def _sqnr(self, way: Way) -> float:
+        return float(self.store.metrics(self._made(way, ()))["sqnr"])
+
+    def _mixed(self, way: Way, keeps: Judge) -> Artifact | None:
+        worst = self.worst(way.calibrator)
         fewest, most, found = 0, 1, None
         while found is None and most <= max(1, len(worst) // 2):
             self.store.say(f"quantize: the budget is missed: {most} of {len(worst)} nodes stay in float")
-            tried = self._made(rounding, tuple(worst[:most]))
+            tried = self._made(way, tuple(worst[:most]))
             if keeps(tried):
                 found = tried
             else:
                 fewest, most = most, most * 2
         while found is not None and most - fewest > 1:
             middle = (fewest + most) // 2
-            tried = self._made(rounding, tuple(worst[:middle]))
+            tried = self._made(way, tuple(worst[:middle]))
             if keeps(tried):
                 found, most = tried, middle
             else:
@@ -77,7 +109,7 @@ class Quantizer:
 
     def with_in_float(self, nodes: tuple[str, ...]) -> Artifact:
         """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
-        return self._made("nearest", nodes)
+        return self._made(Way(self.config.calibrators()[0], "nearest"), nodes)
 
     def grids(self) -> dict[str, tuple[float, int, int, int]]:
         """Return (scale, zero point, least, most) of every activation, for `finetune`."""
@@ -85,7 +117,7 @@ class Quantizer:
         observed = self._observed(repaired)
         self.store.metrics(observed)
         found = settled.load(repaired.path)
-        grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges())
+        grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges(self.config.calibrators()[0]))
         return {name: (grid.scale, grid.zero_point, grid.least, grid.most) for name, grid in grids.items()}
 
     def normalisation(self) -> Normalisation:
@@ -98,21 +130,21 @@ class Quantizer:
         mean, std = float(entry.zero_point), 1 / entry.scale
         return Normalisation(mean=(mean, mean, mean), std=(std, std, std))
 
-    def worst(self) -> list[str]:
+    def worst(self, calibrator: Calibrator) -> list[str]:
         """Return the nodes in the order of what their integers cost, the most damaging first."""
         repaired = self.repaired()
         rows = self.store.run(
             sensitivity, repaired=repaired.path, observed=self._observed(repaired).path, samples=self.samples,
-            policy=self.policy, config=self.config.for_ranges(), kernels=hosts.kernels(),
+            policy=self.policy, config=self.config.for_ranges(calibrator), kernels=hosts.kernels(),
         )  # fmt: skip
         self.store.metrics(rows)
         return sensitivities.worst(rows.path)
 
-    def _made(self, rounding: Literal["nearest", "optq"], in_float: tuple[str, ...]) -> Artifact:
+    def _made(self, way: Way, in_float: tuple[str, ...]) -> Artifact:
         repaired = self.repaired()
-        config = self.config.for_rounding(rounding)
+        config = self.config.for_rounding(way.calibrator, way.rounding)
         if self.tuned is not None:
-            config = self.config.for_rounding("nearest").model_copy(update={"correct_bias": False})
+            config = config.model_copy(update={"correct_bias": False})
         return self.store.run(
             quantize, graph=self.graph, repaired=self.tuned or repaired.path, observed=self._observed(repaired).path,
             samples=self.samples, policy=self.policy, config=config, in_float=in_float,
@@ -127,7 +159,7 @@ class Quantizer:
         )  # fmt: skip
 
     def _observed(self, repaired: Artifact) -> Artifact:
-        histograms = self.config.calibrator != "min-max"
+        counting = COUNTED[self.config.calibrators()[0]]
         return self.store.run(
-            calibrate, repaired=repaired.path, samples=self.samples, histograms=histograms, kernels=hosts.kernels()
+            calibrate, repaired=repaired.path, samples=self.samples, counting=counting, kernels=hosts.kernels()
         )  # fmt: skip

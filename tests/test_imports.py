@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"errors", "strict"},
     "target": {"errors", "recipe", "strict"},
     "budget": {"recipe"},
+    "beside": {"errors"},
     "ref": {"errors"},
     "hashes": set(),
     "reasons": set(),
@@ -62,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     # What is measured, shipped and told.
     "bench": {"errors", "host", "latency", "recipe", "runtime"},
     "report": {"bench"},
-    "bundle": {"errors", "target", "front", "operators", "runtime", "report", "workload"},
+    "bundle": {"beside", "errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
@@ -70,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "quantizing": {"host", "recipe", "target", "store", "quantize", "workload"},
     "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
-    "standalone": {"errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
+    "standalone": {"beside", "errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
     | {"quantizing", "ship", "quantization", "bench", "evaluate", "quantize", "workload"},
     "outcome": {
         "products",

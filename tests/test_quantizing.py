@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import onnx
 import pytest
 from onnx import ModelProto, helper
 
-from edgekd.quantize.entry import INPUTS, Entry
+from edgekd.quantize.entry import Entry
 from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Quantize
 from edgekd.run import Run
 from edgekd.store import Artifact, Store
 from edgekd.target import Int8
+from edgekd.workload.arrays import INPUTS
 from tests.quantize.graphs import images, two_layers
 
 
@@ -41,18 +43,56 @@ def in_float(candidates: Artifact) -> list[str]:
     return list(candidates.metrics["in_float"])
 
 
-def test_learned_rounding_is_tried_before_any_node_goes_back_to_float(made: tuple[Quantizer, list[str]]) -> None:
-    quantizer, _ = made
+def test_other_ranges_then_learned_rounding_are_tried_before_any_node_goes_back_to_float(
+    made: tuple[Quantizer, list[str]],
+) -> None:
+    quantizer, lines = made
+    assert quantizer.first().metrics["calibrator"] == "mse"
+    del lines[:]
     tried: list[Artifact] = []
-    found = quantizer.improved(lambda each: bool(tried.append(each)) or True)
-    assert found is tried[0]
-    assert "optq" in found.metrics["rounding"]
-    assert in_float(found) == []
+    quantizer.improved(lambda each: bool(tried.append(each)) or bool(in_float(each)))
+    observed_anew = any(line.startswith("calibrate runs") for line in lines)
+    ways = [("optq" in each.metrics["rounding"], each.metrics["calibrator"]) for each in tried[:2]]
+    better = max(("mse", "min-max"), key=lambda name: candidates(quantizer, name).metrics["sqnr"])
+    assert ways == [(False, "min-max"), (True, better)]
+    assert [len(in_float(each)) for each in tried] == [0, 0, 1]
+    assert not observed_anew, "the same pass gives either's ranges"
+
+
+def candidates(quantizer: Quantizer, calibrator: Any, rounding: Any = "nearest") -> Artifact:
+    found = replace(quantizer, config=Quantize(calibrator=calibrator, rounding=rounding)).first()
+    quantizer.store.metrics(found)
+    return found
+
+
+def test_nodes_go_back_to_float_in_the_way_whose_answers_are_nearest_to_floats(
+    made: tuple[Quantizer, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantizer, _ = made
+    worse = {"min-max, nearest": 30.0, "mse, nearest": 20.0, "min-max, optq": 10.0}
+    monkeypatch.setattr(Quantizer, "_sqnr", lambda self, way: worse[f"{way.calibrator}, {way.rounding}"])
+    found = quantizer.improved(lambda each: bool(in_float(each)))
+    assert found is not None
+    assert (found.metrics["calibrator"], "optq" in found.metrics["rounding"]) == ("min-max", False)
+
+
+def test_a_calibrator_or_rounding_that_is_named_is_not_replaced(made: tuple[Quantizer, list[str]]) -> None:
+    quantizer, _ = made
+    named = replace(quantizer, config=Quantize(calibrator="percentile", rounding="nearest"))
+    tried: list[Artifact] = []
+    assert named.improved(lambda each: bool(tried.append(each))) is None
+    assert {each.metrics["calibrator"] for each in tried} == {"percentile"}
+    assert not any("optq" in each.metrics["rounding"] for each in tried)
+
+
+def test_what_is_kept_of_an_attempt_is_the_ratio_after_its_last_step(made: tuple[Quantizer, list[str]]) -> None:
+    metrics = candidates(made[0], "mse", "optq").metrics
+    assert metrics["sqnr"] == metrics["rounding_sqnr"][metrics["rounding"][-1]]
 
 
 def test_the_fewest_nodes_stay_in_float_the_most_damaging_first(made: tuple[Quantizer, list[str]]) -> None:
     quantizer, lines = made
-    worst = quantizer.worst()
+    worst = quantizer.worst("mse")
     assert sorted(worst) == ["conv_c", "conv_y"]
     found = quantizer.improved(lambda each: len(in_float(each)) >= 1)
     assert found is not None
@@ -69,14 +109,12 @@ def test_where_nothing_helps_there_is_nothing(made: tuple[Quantizer, list[str]])
 def test_another_calibrator_asks_for_histograms_once_and_another_policy_observes_nothing_anew(
     made: tuple[Quantizer, list[str]],
 ) -> None:
-    from dataclasses import replace
-
     quantizer, lines = made
-    plain = replace(quantizer, config=Quantize(equalise=False, absorb_bias=False, calibrator="mse"))
+    plain = replace(quantizer, config=Quantize(equalise=False, absorb_bias=False, calibrator="percentile"))
     plain.first()
     del lines[:]
     replace(plain, config=plain.config.model_copy(update={"calibrator": "entropy"})).first()
-    assert lines == ["quantize runs: calibrator mse -> entropy"]
+    assert lines == ["quantize runs: calibrator percentile -> entropy"]
     del lines[:]
     replace(plain, policy=Int8(reduce_range=True)).first()
     assert not any(line.startswith("calibrate runs") for line in lines)
@@ -102,7 +140,7 @@ def test_sensitivity_puts_the_node_first_that_int8_hurts_most(tmp_path: Path) ->
     )  # fmt: skip
     file = quantizer.store.run(
         _stage(), repaired=quantizer.repaired().path, observed=quantizer._observed(quantizer.repaired()).path,
-        samples=quantizer.samples, policy=quantizer.policy, config=Quantize(), kernels="",
+        samples=quantizer.samples, policy=quantizer.policy, config=Quantize(calibrator="min-max"), kernels="",
     )  # fmt: skip
     rows: list[dict[str, Any]] = json.loads(file.path.read_text())
     assert [row["sqnr"] for row in rows] == sorted(row["sqnr"] for row in rows)
@@ -125,5 +163,5 @@ def test_a_graph_with_an_unnamed_node_can_stay_in_float_by_its_given_name(tmp_pa
         Store(tmp_path / "store"), tmp_path / "graph.onnx", samples_in(tmp_path / "samples"), Int8(), Quantize(),
         Entry(kind="arrays"),
     )  # fmt: skip
-    assert sorted(quantizer.worst()) == ["Conv_0", "Conv_2"]
+    assert sorted(quantizer.worst("mse")) == ["Conv_0", "Conv_2"]
     assert in_float(quantizer.with_in_float(("Conv_2",))) == ["Conv_2"]

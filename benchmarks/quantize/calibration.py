@@ -23,7 +23,7 @@ from graphs import MEAN, STD, Reader, calibration_of, in_turns
 from results import write
 
 from edgekd.quantize import observing, qdq, settled
-from edgekd.quantize.calibrate import grids_of
+from edgekd.quantize.calibrate import COUNTED, grids_of
 from edgekd.quantize.entry import Entry
 from edgekd.recipe import Quantize
 from edgekd.target import Int8
@@ -51,7 +51,7 @@ def one(way: str, model: Path, samples: Path) -> None:
         for _, inputs in feed.batches(32):
             session.run(None, inputs)
         return
-    seen = observing.observe(found.model, found.tensors, feed, True, lambda done, total: None)
+    seen = observing.observe(found.model, found.tensors, feed, COUNTED[method], lambda *_: None)
     grids_of(seen, found, Int8(), Quantize(calibrator=method))
 
 

@@ -23,7 +23,7 @@ from graphs import MEAN, STD, run
 from results import write
 
 from edgekd.quantize import observing, settled
-from edgekd.quantize.calibrate import grids_of
+from edgekd.quantize.calibrate import COUNTED, grids_of
 from edgekd.quantize.entry import Entry
 from edgekd.recipe import Quantize
 from edgekd.target import Int8
@@ -41,7 +41,7 @@ def one(calibrator: str, model: Path, samples: Path) -> None:
     if calibrator == "none":
         observing.tensor_session(found.model, found.tensors)
         return
-    seen = observing.observe(found.model, found.tensors, entry.feed(samples), True, lambda done, total: None)
+    seen = observing.observe(found.model, found.tensors, entry.feed(samples), COUNTED[calibrator], lambda *_: None)
     grids_of(seen, found, Int8(), Quantize(calibrator=calibrator))
 
 

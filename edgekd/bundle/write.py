@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 import onnx
 
 from edgekd import front, operators, runtime
+from edgekd.beside import replaced
 from edgekd.bundle.manifest import Golden, Input, Manifest, Output
 from edgekd.errors import EdgekdError
 from edgekd.runtime import Settings
@@ -40,23 +40,8 @@ class Contents:
 
 def write(contents: Contents, folder: Path) -> Manifest:
     """Write or replace the bundle. Raises EdgekdError where the folder cannot be written."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    part.chmod(0o755)
-    try:
-        manifest = _fill(part, contents)
-        if folder.exists():
-            old = part.with_name(f"{part.name}.old")
-            folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old)
-        else:
-            part.rename(folder)
-    except PermissionError:
-        raise EdgekdError(f"cannot write {folder}", "choose another folder with --out") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return manifest
+    with replaced(folder) as part:
+        return _fill(part, contents)
 
 
 def check_writable(folder: Path) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgekd.quantize import ranges, settled
 from edgekd.quantize.grid import Grid, of_activation
-from edgekd.quantize.observing import Observed, observe
+from edgekd.quantize.observing import Counting, Observed, observe
 from edgekd.quantize.settled import Settled
-from edgekd.recipe import Quantize
+from edgekd.recipe import Calibrator, Quantize
 from edgekd.run import Progress, Run
 from edgekd.store import Metrics, stage
 from edgekd.target import Int8
 
+COUNTED: Mapping[Calibrator, Counting] = {"min-max": "none", "mse": "sample", "percentile": "all", "entropy": "all"}
+"""What a calibrator needs counted."""
 
-@stage(writes="observed.npz", version=1, tools=("onnxruntime", "numpy"))
-def calibrate(out: Path, run: Run, repaired: Path, samples: Path, histograms: bool, kernels: str) -> Metrics:
-    """Write what the calibration images make of every tensor: ranges, mean patches, and histograms where asked for.
+
+@stage(writes="observed.npz", version=2, tools=("onnxruntime", "numpy"))
+def calibrate(out: Path, run: Run, repaired: Path, samples: Path, counting: Counting, kernels: str) -> Metrics:
+    """Write what the calibration images make of every tensor: ranges, mean patches, histograms.
 
     Raises ModelError for values that are no finite numbers, naming the tensor and the image.
     """
@@ -26,13 +30,13 @@ def calibrate(out: Path, run: Run, repaired: Path, samples: Path, histograms: bo
     def show(done: int, total: int) -> None:
         run.show(Progress("calibrate", done, total, f"{feed.count} images"))
 
-    observed = observe(found.model, found.tensors, feed, histograms, show)
+    observed = observe(found.model, found.tensors, feed, counting, show)
     observed.save(out)
-    return {"images": observed.images, "tensors": len(observed.low), "histograms": histograms}
+    return {"images": observed.images, "tensors": len(observed.low), "counting": counting}
 
 
 def grids_of(observed: Observed, found: Settled, policy: Int8, config: Quantize) -> dict[str, Grid]:
-    """Return the grid of every activation by the calibrator that the recipe names."""
+    """Return the grid of every activation by the calibrator that `config` names, which is none of several."""
     grids = {name: of_activation(*range_of(observed, name, policy, config), policy) for name in found.tensors}
     if found.entry.kind == "absorbed":
         # The pixels' own grid: they enter the first integer convolution as they are.

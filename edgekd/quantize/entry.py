@@ -17,10 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from edgekd import front
 from edgekd.front import Absorption
 from edgekd.quantize.feed import Feed, Inputs
+from edgekd.workload.arrays import IMAGES, INPUTS, LABELS, input_file
 from edgekd.workload.dataset import Images
-
-IMAGES = "images.npy"
-INPUTS = "inputs.json"
 
 
 class Entry(BaseModel):
@@ -60,7 +58,7 @@ class Entry(BaseModel):
         """Return the samples as the graph takes them."""
         if self.kind == "arrays":
             names = json.loads((samples / INPUTS).read_text(encoding="utf-8"))
-            files = {name: samples / f"input-{number}.npy" for number, name in enumerate(names)}
+            files = {name: samples / input_file(number) for number, name in enumerate(names)}
             count = min(len(np.load(file, mmap_mode="r")) for file in files.values())
             return Feed(count, lambda start, stop: {name: _rows(file, start, stop) for name, file in files.items()})
         images = samples / IMAGES
@@ -73,7 +71,7 @@ class Entry(BaseModel):
 
 def labels_of(samples: Path) -> NDArray[np.int64] | None:
     """Return the samples' labels, int64 [N], or None where they have none."""
-    file = samples / "labels.npy"
+    file = samples / LABELS
     return np.load(file) if file.exists() else None
 
 

@@ -1,16 +1,17 @@
 """Streaming calibration: what each tensor of a float graph takes for values, in memory that does not grow with images.
 
 One pass finds minimum, maximum and, per convolution, the mean of every patch, and where it is asked for counts the
-values of each tensor in equal bins. Values are those of all images, none is left out.
+values of each tensor in equal bins: all of them, or evenly spread ones of every batch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -27,6 +28,10 @@ from edgekd.quantize.wiring import Array, Geometry, Wiring, copied, geometry, gr
 _BATCH_BYTES = 48 * 2**20
 """What all observed tensors of one batch may take."""
 _MOST_IMAGES = 64
+_SAMPLE = 2**14
+"""At least so many values of a tensor are counted of each batch where a sample is enough."""
+Counting = Literal["none", "sample", "all"]
+"""Which values histograms hold. A sample does for squared errors, not for the few values that percentiles end at."""
 
 
 @dataclass(frozen=True)
@@ -94,26 +99,26 @@ def tensors_of(wiring: Wiring, float_tensors: frozenset[str]) -> list[str]:
 
 
 def observe(
-    model: ModelProto, tensors: list[str], feed: Feed, histograms: bool, show: Callable[[int, int], None]
+    model: ModelProto, tensors: list[str], feed: Feed, counting: Counting, show: Callable[[int, int], None]
 ) -> Observed:
     """Run the feed through the graph, once, and return what the tensors took for values.
 
     `show(done, total)` tells how many images went through. Raises ModelError for data that the graph does not take,
     and for values that are no finite numbers, with the tensor and the image.
     """
-    # Counting takes a core of its own: with all of them onnxruntime's threads would only wait for each other.
-    session = tensor_session(model, tensors, max(1, host.cores() - 1) if histograms else host.cores())
+    # Counting all takes a core of its own: with all of them onnxruntime's threads would only wait for each other.
+    session = tensor_session(model, tensors, max(1, host.cores() - 1) if counting == "all" else host.cores())
     ends = dict.fromkeys(tensors, (np.inf, -np.inf))
     sums = _patch_means(model, tensors)
-    counted = {name: Histogram() for name in tensors} if histograms else {}
+    counted = {name: Histogram() for name in tensors} if counting != "none" else {}
     images = 0
 
     def look(start: int, values: Mapping[str, NDArray[np.float32]]) -> int:
         for name, value in values.items():
             low, high = _ends(name, value, start)
             ends[name] = min(ends[name][0], low), max(ends[name][1], high)
-            if histograms:
-                counted[name].add(value, low, high)
+            if name in counted:
+                counted[name].add(value if counting == "all" else _sample(value), low, high)
         for patch in sums.values():
             patch.add(values[patch.source])
         return start + len(next(iter(values.values()), ()))
@@ -140,6 +145,14 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[tuple[int, 
         while (found := waiting.result()) is not None:
             waiting = pool.submit(run)
             yield found
+
+
+def _sample(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values evenly spread over a batch; the step shares no factor with rows and columns."""
+    step = max(1, value.size // _SAMPLE)
+    while math.gcd(step, value.size) > 1:
+        step -= 1
+    return value.reshape(-1)[::step]
 
 
 def _ends(name: str, value: NDArray[np.float32], start: int) -> tuple[float, float]:

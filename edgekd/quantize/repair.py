@@ -95,7 +95,7 @@ def _front(start: Settled, feed: Feed, reference: Answers) -> Metrics:
 
 
 def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8) -> float:
-    observed = observe(found.model, found.tensors, feed, False, lambda done, total: None)
+    observed = observe(found.model, found.tensors, feed, "none", lambda done, total: None)
     grids = {name: of_activation(observed.low[name], observed.high[name], policy) for name in found.tensors}
     quantized = qdq.quantized(found.model, grids, {}, policy, found.in_float)
     return trial.sqnr(reference, trial.answers(quantized, feed))

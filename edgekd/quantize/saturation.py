@@ -71,9 +71,10 @@ def clipped_pairs(weights: NDArray[np.float64], inputs: NDArray[np.float64]) -> 
 
     `weights` int8 values [outputs, pairs, 2], `inputs` uint8 values [pairs, 2, positions].
     """
-    # 255 times what is positive, or negative, of both weights: where even that fits, nothing can clip.
-    most = 255 * np.maximum(weights, 0).sum(2)
-    least = 255 * np.minimum(weights, 0).sum(2)
+    # The largest inputs times what is positive, or negative, of both weights: where even that fits, nothing can clip.
+    largest = inputs.max(2)
+    most = (largest * np.maximum(weights, 0)).sum(2)
+    least = (largest * np.minimum(weights, 0)).sum(2)
     clipped = 0
     for output, pair in np.argwhere((most > _TOP) | (least < _BOTTOM)):
         sums = weights[output, pair] @ inputs[pair]

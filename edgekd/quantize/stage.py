@@ -47,7 +47,7 @@ def convert(out: Path, run: Run, graph: Path, precision: Precision) -> Metrics:
     return {"candidates": [FP16, FLOAT]}
 
 
-@stage(writes="candidates", version=2, tools=("onnx", "onnxruntime", "numpy"))
+@stage(writes="candidates", version=3, tools=("onnx", "onnxruntime", "numpy"))
 def quantize(
     out: Path,
     run: Run,
@@ -86,6 +86,7 @@ def quantize(
         "saturation": saturated,
         "in_float": sorted(in_float),
         "rounding": rounded.done,
+        "sqnr": rounded.gains[rounded.done[-1] if rounded.done else "nearest"],
         "rounding_sqnr": rounded.gains,
     }
 

@@ -14,6 +14,7 @@ import onnx
 from edgekd import host as hosts
 from edgekd import quantization
 from edgekd.bench import profile
+from edgekd.beside import replaced
 from edgekd.operators import in_float, that_run
 from edgekd.quantize import settled
 from edgekd.quantize.stage import FLOAT, INT8, convert
@@ -115,21 +116,11 @@ def _size(file: Path) -> float:
 
 
 def _written(request: Request, shipped: Shipped, report: dict[str, Any]) -> Quantized:
-    """Write beside, then rename."""
-    folder = request.folder
-    request.out.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=request.out))
-    part.chmod(0o755)
-    try:
+    with replaced(request.folder) as part:
         shutil.copyfile(shipped.path, part / "model.onnx")
         (part / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     allowed = report["allowed"]
-    return Quantized(folder, report, missed=allowed is not None and report["lost"] > allowed)
+    return Quantized(request.folder, report, missed=allowed is not None and report["lost"] > allowed)
 
 
 def lines(result: Quantized) -> list[str]:

@@ -1,4 +1,4 @@
-"""A prepared split on disk: images.npy, uint8 [N, H, W, 3], and labels.npy, int64 [N]."""
+"""Samples on disk: images.npy, uint8 [N, H, W, 3], and where they have classes labels.npy, int64 [N]."""
 
 from __future__ import annotations
 
@@ -8,17 +8,27 @@ import numpy as np
 
 from edgekd.workload.dataset import Split
 
+IMAGES = "images.npy"
+LABELS = "labels.npy"
+INPUTS = "inputs.json"
+"""Where a graph takes other arrays: their names, in the order of input-0.npy, input-1.npy, …"""
+
+
+def input_file(number: int) -> str:
+    """Return the name of the file of one of the arrays that INPUTS names."""
+    return f"input-{number}.npy"
+
 
 def save(split: Split, folder: Path) -> None:
     """Write a split."""
     folder.mkdir(parents=True)
-    np.save(folder / "images.npy", np.ascontiguousarray(split.images))
-    np.save(folder / "labels.npy", split.labels.astype(np.int64))
+    np.save(folder / IMAGES, np.ascontiguousarray(split.images))
+    np.save(folder / LABELS, split.labels.astype(np.int64))
 
 
 def load(folder: Path) -> Split:
     """Read a split that `save` wrote."""
-    return Split(np.load(folder / "images.npy"), np.load(folder / "labels.npy"))
+    return Split(np.load(folder / IMAGES), np.load(folder / LABELS))
 
 
 def sample(split: Split, count: int) -> Split:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edgekd.errors import DataError
 from edgekd.run import Progress, Run
 from edgekd.workload import images
+from edgekd.workload.arrays import IMAGES, INPUTS, LABELS, input_file
 from edgekd.workload.splits import stratified
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
@@ -67,7 +68,7 @@ def draw(found: Pictures, count: int, seed: int) -> tuple[Pictures, Pictures]:
 def write_pictures(found: Pictures, shape: tuple[int, int], out: Path, run: Run) -> None:
     """Decode, resize and write images.npy, and labels.npy where there are classes. Raises DataError."""
     out.mkdir(parents=True)
-    array = open_memmap(out / "images.npy", "w+", np.uint8, (len(found.files), *shape, 3))
+    array = open_memmap(out / IMAGES, "w+", np.uint8, (len(found.files), *shape, 3))
     for number, file in enumerate(found.files):
         try:
             array[number] = images.read(file, shape)
@@ -77,7 +78,7 @@ def write_pictures(found: Pictures, shape: tuple[int, int], out: Path, run: Run)
             run.show(Progress("images", number, len(found.files), file.parent.name))
     array.flush()
     if found.labels is not None:
-        np.save(out / "labels.npy", found.labels)
+        np.save(out / LABELS, found.labels)
 
 
 def write_arrays(
@@ -100,7 +101,7 @@ def write_arrays(
         taken = min(lengths.pop(), count - rows)
         for number, (name, value) in enumerate(one.items()):
             if name not in held:
-                held[name] = open_memmap(out / f"input-{number}.npy", "w+", value.dtype, (count, *value.shape[1:]))
+                held[name] = open_memmap(out / input_file(number), "w+", value.dtype, (count, *value.shape[1:]))
             if held[name].shape[1:] != value.shape[1:]:
                 raise DataError(
                     f"{file.name}: {name} is {list(value.shape[1:])}, in the files before {list(held[name].shape[1:])}",
@@ -110,7 +111,7 @@ def write_arrays(
         rows += taken
     if rows < count:
         raise DataError(f"{count} samples are asked for, the folder holds {rows}", f"--samples {rows}, or more files")
-    (out / "inputs.json").write_text(json.dumps(list(wanted)), encoding="utf-8")
+    (out / INPUTS).write_text(json.dumps(list(wanted)), encoding="utf-8")
     return rows
 
 

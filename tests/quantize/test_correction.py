@@ -24,7 +24,7 @@ def test_the_mean_of_each_channel_comes_back(groups: int) -> None:
     model = graph([conv], values, made=["N", 6, 8, 8])
     given = images(30) + 1.5
     exact = run(model, given).mean((0, 2, 3))
-    seen = observe(model, ["x", "y"], feed(given), False, lambda done, total: None)
+    seen = observe(model, ["x", "y"], feed(given), "none", lambda done, total: None)
     weight = values_of(model)["w"]
     on_grid = rounded_weight(weight, weight_scales(weight, POLICY), POLICY)
 

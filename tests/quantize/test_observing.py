@@ -47,7 +47,7 @@ def test_ranges_are_those_of_onnxruntimes_min_max_calibrator(tmp_path: Path) -> 
     )
     calibrator.collect_data(Reader(images(50)))
     theirs = calibrator.compute_data()
-    ours = observe(model, NAMES, feed(images(50)), False, quiet)
+    ours = observe(model, NAMES, feed(images(50)), "none", quiet)
     for name in NAMES:
         low, high = (float(np.squeeze(end)) for end in theirs[name].range_value)
         assert (ours.low[name], ours.high[name]) == (pytest.approx(low), pytest.approx(high))
@@ -55,7 +55,7 @@ def test_ranges_are_those_of_onnxruntimes_min_max_calibrator(tmp_path: Path) -> 
 
 def test_histograms_hold_every_value_and_are_numpys() -> None:
     given = images(50)
-    seen = observe(two_layers(), NAMES, feed(given), True, quiet)
+    seen = observe(two_layers(), NAMES, feed(given), "all", quiet)
     assert seen.images == 50
     assert {name: int(found.counts.sum()) for name, found in seen.counts.items()} == {
         "x": given.size, "r": 50 * 6 * 64, "y": 50 * 4 * 64,
@@ -81,23 +81,23 @@ def test_a_value_that_is_no_number_is_named_with_its_image() -> None:
     given = images(40)
     given[33, 1, 2, 2] = np.nan
     with pytest.raises(ModelError, match='tensor "x" has NaN values on calibration image 33'):
-        observe(two_layers(), NAMES, feed(given), False, quiet)
+        observe(two_layers(), NAMES, feed(given), "none", quiet)
 
 
 def test_an_overflow_inside_the_graph_is_named_by_its_tensor() -> None:
     model = two_layers()
     Wiring(model).set("w2", np.sign(values_of(model)["w2"]) * 1e38)
     with pytest.raises(ModelError, match='tensor "y" has'):
-        observe(model, NAMES, feed(images(4) * 1e5), False, quiet)
+        observe(model, NAMES, feed(images(4) * 1e5), "none", quiet)
 
 
 def test_data_of_another_shape_is_refused_with_both_shapes() -> None:
     with pytest.raises(ModelError, match=r"does not take the data \(x float32 \[1, 5, 8, 8\]\)"):
-        observe(two_layers(), NAMES, feed(images(4, channels=5)), False, quiet)
+        observe(two_layers(), NAMES, feed(images(4, channels=5)), "none", quiet)
 
 
 def test_saved_and_loaded_it_is_the_same_and_its_bytes_are_equal(tmp_path: Path) -> None:
-    seen = observe(two_layers(), NAMES, feed(images(10)), True, quiet)
+    seen = observe(two_layers(), NAMES, feed(images(10)), "all", quiet)
     for name in "ab":
         seen.save(tmp_path / f"{name}.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
@@ -107,6 +107,23 @@ def test_saved_and_loaded_it_is_the_same_and_its_bytes_are_equal(tmp_path: Path)
     assert {name: each.high for name, each in found.counts.items()} == {n: c.high for n, c in seen.counts.items()}
     assert all(np.array_equal(found.patches[name], seen.patches[name]) for name in seen.patches)
     assert set(found.patches) == {"conv_c", "conv_y"}
+
+
+def test_a_sample_of_a_large_tensor_is_spread_over_rows_and_columns_and_of_a_small_one_is_all() -> None:
+    model = two_layers()
+    side = 84
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim[2:]:
+            dim.dim_value = side
+    given = np.tile(np.arange(side, dtype=np.float32), (8, 3, side, 1))
+    seen = observe(model, ["x"], feed(given), "sample", quiet).counts["x"]
+    whole = observe(model, ["x"], feed(given), "all", quiet).counts["x"]
+    assert 2**14 <= seen.counts.sum() < 2**16 < whole.counts.sum() == given.size
+    columns = seen.counts[seen.counts > 0] / seen.counts.sum()
+    assert len(columns) == side, "a step of 2 or 7 would have missed most columns"
+    assert np.abs(columns * side - 1).max() < 0.05
+    small = images(3)
+    assert observe(two_layers(), NAMES, feed(small), "sample", quiet).counts["x"].counts.sum() == small.size
 
 
 def test_memory_does_not_grow_with_the_number_of_images() -> None:
@@ -120,7 +137,7 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
     def peak(count: int) -> int:
         made = Feed(count, lambda start, stop: {"x": images(stop - start, side=64, seed=start)})
         tracemalloc.start()
-        observe(model, NAMES, made, True, quiet)
+        observe(model, NAMES, made, "all", quiet)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

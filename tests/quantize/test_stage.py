@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from edgekd import operators
-from edgekd.quantize.calibrate import calibrate
+from edgekd.quantize.calibrate import COUNTED, calibrate
 from edgekd.quantize.repair import repair
 from edgekd.quantize.stage import FLOAT, FP16, INT8, convert, quantize
 from edgekd.recipe import Quantize
@@ -34,11 +34,11 @@ def make(task: Any, folder: Path, precision: Any, policy: Int8 | None, **given: 
     config = Quantize(**given)
     run = Run()
     front = repair.function(folder / "repaired", run, task.graph, task.samples, None, policy, config.for_repair(), "")
-    histograms = config.calibrator != "min-max"
-    calibrate.function(folder / "observed.npz", run, folder / "repaired", task.samples, histograms, "")
+    calibrator = config.calibrators()[0]
+    calibrate.function(folder / "observed.npz", run, folder / "repaired", task.samples, COUNTED[calibrator], "")
     metrics = quantize.function(
         candidates, run, task.graph, folder / "repaired", folder / "observed.npz", task.samples, policy,
-        config.for_rounding("optq" if config.rounding == "optq" else "nearest"), (), "",
+        config.for_rounding(calibrator, "optq" if config.rounding == "optq" else "nearest"), (), "",
     )  # fmt: skip
     return Made(candidates, {**front, **metrics})
 

@@ -109,7 +109,7 @@ def small_net() -> ModelProto:
 def test_simulation_and_onnxruntime_agree(policy: Int8) -> None:
     found = settled(small_net(), entry=_entry())
     given = images(500, seed=3)
-    seen = observe(found.model, found.tensors, feed(given), False, lambda done, total: None)
+    seen = observe(found.model, found.tensors, feed(given), "none", lambda done, total: None)
     grids = {name: of_activation(seen.low[name], seen.high[name], policy) for name in found.tensors}
     quantized = qdq.quantized(found.model, grids, {}, policy)
     expected = run_exactly(quantized, given)
