@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from edgekd.errors import first_line
 from edgekd.models import network
 from edgekd.models.channels import Member, weight_of
-from edgekd.prune.search import Cut
+from edgekd.prune.candidates import Cut
 from edgekd.prune.slicing import cut_channels
 
 _TOLERANCE = 1e-3

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekd.models.channels import Group
-from edgekd.prune.search import Shape
+from edgekd.prune.candidates import Shape
 
 _POINTS = 4
 """Widths of a group that are measured; between them damage is interpolated."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgekd.prune.search import Cut
+from edgekd.prune.candidates import Cut
 
 
 def cut_channels(module: nn.Module, cuts: Sequence[Cut]) -> None:

@@ -16,10 +16,11 @@ from edgekd.latency import Table
 from edgekd.models import channels, network
 from edgekd.models.network import Network, Width
 from edgekd.prune import batchnorm, blocks, importance, looking, macs, shapes
+from edgekd.prune.candidates import Block, Candidates, Choice, Limit, Proportional, Shape
 from edgekd.prune.following import cut_out, not_followed, why_lost
 from edgekd.prune.groups import Dependencies
 from edgekd.prune.protecting import protected
-from edgekd.prune.search import Block, Candidates, Choice, Limit, Proportional, Shape, choose, narrowest
+from edgekd.prune.search import choose, narrowest
 from edgekd.prune.sensitivity import Sensitivity
 from edgekd.recipe import Prune
 from edgekd.ref import Ref

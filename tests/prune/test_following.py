@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from edgekd.models.channels import Group
 from edgekd.models.cifar_resnet import CifarResNet
 from edgekd.prune import macs
+from edgekd.prune.candidates import Cut
 from edgekd.prune.following import cut_out, not_followed, why_lost
 from edgekd.prune.groups import Dependencies
-from edgekd.prune.search import Cut
 
 SHAPE = (16, 16)
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from edgekd.models.channels import Group
 from edgekd.models.cifar_resnet import CifarResNet
+from edgekd.prune.candidates import Cut
 from edgekd.prune.groups import Dependencies
-from edgekd.prune.search import Cut
 from edgekd.prune.slicing import cut_channels
 
 SHAPE = (8, 8)

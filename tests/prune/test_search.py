@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from edgekd.errors import ModelError
 from edgekd.models.channels import Group, Member
-from edgekd.prune.search import Block, Candidates, Choice, Cut, Limit, Proportional, Shape, narrowest
+from edgekd.prune.candidates import Block, Candidates, Choice, Cut, Limit, Proportional, Shape
 from edgekd.prune.search import choose as choose_of
+from edgekd.prune.search import narrowest
 
 PIXELS = 16
 KEY = "keep_macs"

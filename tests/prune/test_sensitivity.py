@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.models.cifar_resnet import CifarResNet
+from edgekd.prune.candidates import Cut, Shape
 from edgekd.prune.groups import Dependencies
-from edgekd.prune.search import Cut, Shape
 from edgekd.prune.sensitivity import Sensitivity
 from edgekd.prune.slicing import cut_channels
 
