@@ -2,7 +2,7 @@
 
     python benchmarks/quantize/mobilenet.py DATA RESNET56.th [--store DIR] [--out DIR]
 
-Builds benchmarks/cifar10/mobilenet.toml (about an hour on 2 cores the first time), takes its float graph, and
+Builds benchmarks/cifar10/mobilenet.toml (about two hours on 2 cores the first time), takes its float graph, and
 quantizes it by onnxruntime alone and by `edgekd quantize`, without any fine-tuning. Writes
 benchmarks/results/quantize-mobilenet.json.
 """
@@ -56,7 +56,7 @@ def main() -> None:
             "ours, per tensor": ["--set", "quantize.per_channel=false"],
             "ours, learned rounding": ["--set", "quantize.rounding=optq"],
             "ours, 7-bit weights": ["--set", "quantize.reduce_range=true"],
-            "ours, mse": ["--calibrator", "mse"],
+            "ours, min-max": ["--calibrator", "min-max"],
             "ours, percentile": ["--calibrator", "percentile"],
             "ours, entropy": ["--calibrator", "entropy"],
         }.items():

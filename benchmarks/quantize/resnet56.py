@@ -37,7 +37,7 @@ def main() -> None:
         cifar_resnet(20, arguments.resnet20, models[20])
         parent = answers(models[56], pixels)
         rows: dict[str, object] = {"float top1": top1(parent, labels)}
-        for target, calibrator in (("cpu-vnni", "min-max"), ("cpu-vnni", "mse"), ("cpu", "min-max")):
+        for target, calibrator in (("cpu-vnni", "auto"), ("cpu-vnni", "min-max"), ("cpu", "auto")):
             options = [*NORMALISED, "--absorb", "--calibrator", calibrator]
             file, report, _ = quantize(
                 models[56], arguments.data / "train", target, folder / target / calibrator, *options
