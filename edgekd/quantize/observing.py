@@ -28,7 +28,7 @@ from edgekd.quantize.wiring import Array, Geometry, Wiring, copied, geometry, gr
 _BATCH_BYTES = 48 * 2**20
 """What all observed tensors of one batch may take."""
 _MOST_IMAGES = 64
-_SAMPLE = 2**14
+_SAMPLE = 2**13
 """At least so many values of a tensor are counted of each batch where a sample is enough."""
 Counting = Literal["none", "sample", "all"]
 """Which values histograms hold. A sample does for squared errors, not for the few values that percentiles end at."""
@@ -214,8 +214,8 @@ class _PatchMean:
     def add(self, value: NDArray[np.float32]) -> None:
         """Add a batch of the layer's input."""
         # A batch is few enough for float32; batches add up in float64.
-        total = value.sum(0).astype(np.float64)
-        self._sum = total if self._sum is None else self._sum + total
+        total = value.sum(0)
+        self._sum = total.astype(np.float64) if self._sum is None else np.add(self._sum, total, out=self._sum)
         self._images += len(value)
 
     def mean(self) -> NDArray[np.float64]:
