@@ -20,14 +20,15 @@ from exporting import cifar_resnet
 from graphs import NORMALISED, answers, calibration_of, plain, quantize, read, top1
 from results import write
 
-_WAYS = (
-    ("cpu-vnni", "auto", "pixels"),
-    ("cpu-vnni", "auto", "normalised images"),
-    ("cpu-vnni", "min-max", "pixels"),
-    ("cpu", "auto", "pixels"),
-    ("cpu", "auto", "normalised images"),
-)
-"""Target, calibrator, and what the file takes: pixels fold the normalisation in, but for zeros around the border."""
+_WAYS = {
+    "cpu-vnni": ("cpu-vnni", ["--absorb"]),
+    "cpu-vnni, normalised images": ("cpu-vnni", []),
+    "cpu-vnni, min-max": ("cpu-vnni", ["--absorb", "--calibrator", "min-max"]),
+    "cpu": ("cpu", ["--absorb"]),
+    "cpu, normalised images": ("cpu", []),
+    "cpu, learned rounding": ("cpu", ["--absorb", "--set", "quantize.rounding=optq"]),
+}
+"""Target and options. Pixels fold the normalisation in, but for the zeros around the border."""
 
 
 def main() -> None:
@@ -46,16 +47,13 @@ def main() -> None:
         cifar_resnet(20, arguments.resnet20, models[20])
         parent = answers(models[56], pixels)
         rows: dict[str, object] = {"float top1": top1(parent, labels)}
-        for target, calibrator, takes in _WAYS:
-            absorb = ["--absorb"] if takes == "pixels" else []
-            options = [*NORMALISED, "--calibrator", calibrator, *absorb]
-            file, report, _ = quantize(
-                models[56], arguments.data / "train", target, folder / target / calibrator / takes, *options
-            )
+        for way, (target, options) in _WAYS.items():
+            given = (models[56], arguments.data / "train", target, folder / way, *NORMALISED, *options)
+            file, report, _ = quantize(*given)
             logits = answers(file, pixels)
             plain(models[56], calibration, folder / "plain.onnx", seven_bits=target == "cpu")
             theirs = answers(folder / "plain.onnx", pixels)
-            rows[f"{target}, {calibrator}, takes {takes}"] = {
+            rows[way] = {
                 "top1": top1(logits, labels),
                 "agreement": float((logits.argmax(1) == parent.argmax(1)).mean()),
                 "latency": compare(file, models[56], target),
