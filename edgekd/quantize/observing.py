@@ -125,7 +125,6 @@ def observe(
 
     for start, values in _ahead(session, tensors, feed):
         images = look(start, values)
-        values.clear()  # two batches at most are held: this one is gone before a third begins
         show(images, feed.count)
     least, most = ({name: float(end[at]) for name, end in ends.items()} for at in (0, 1))
     counts = {name: histogram.counts() for name, histogram in counted.items()}
@@ -142,7 +141,12 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[tuple[int, 
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(run)
+        before: dict[str, NDArray[np.float32]] = {}
         while (found := waiting.result()) is not None:
+            # Two batches are held at all times: a third would be one too many, and were the last one let go as soon
+            # as it is looked at, how far onnxruntime's arena grows would hang on the threads' timing.
+            before.clear()
+            before = found[1]
             waiting = pool.submit(run)
             yield found
 
