@@ -10,26 +10,58 @@ from pathlib import Path
 
 from edgekd.errors import EdgekdError
 
+_HINT = "choose another folder with --out"
+
 
 @contextmanager
 def replaced(folder: Path) -> Iterator[Path]:
     """Give an empty folder to fill; at the end it takes the place of `folder`, after an error nothing has changed.
 
-    Raises EdgekdError where it cannot be written.
+    A link is followed. Raises EdgekdError where the folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    part.chmod(0o755)
+    real = folder.resolve()
+    try:
+        real.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{real.name}.", dir=real.parent))
+        part.chmod(0o755)
+    except OSError as error:
+        raise EdgekdError(f"cannot write {folder}: {error.strerror}", _HINT) from None
     try:
         yield part
-        if folder.exists():
-            old = part.with_name(f"{part.name}.old")
-            folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old)
-        else:
-            part.rename(folder)
-    except PermissionError:
-        raise EdgekdError(f"cannot write {folder}", "choose another folder with --out") from None
+        try:
+            _take_place(part, real)
+        except OSError as error:
+            raise EdgekdError(f"cannot write {folder}: {error.strerror}", _HINT) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Try to write where folders will go, before any work, and leave nothing. Raises EdgekdError."""
+    probe = folder / ".edgekd-probe"
+    try:
+        made = [each for each in (folder, *folder.parents) if not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+        for each in made:
+            each.rmdir()
+    except OSError as error:
+        raise EdgekdError(f"cannot write to {folder}: {error.strerror}", _HINT) from None
+
+
+def _take_place(part: Path, folder: Path) -> None:
+    if not folder.exists():
+        part.rename(folder)
+        return
+    old = part.with_name(f"{part.name}.old")
+    folder.rename(old)
+    try:
+        part.rename(folder)
+    except BaseException:
+        if not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgekd import host as hosts
 from edgekd import target as shipped_targets
+from edgekd.beside import check_writable
 from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
 from edgekd.chain import chain
@@ -73,7 +74,7 @@ def build(
     """Build a recipe for one or several targets: what the command `edgekd build` does. Raises EdgekdError."""
     request = _request(recipe, targets, out, store)
     stages = Store(request.store, run, _from(from_stage))
-    bundle.check_writable(request.out)
+    check_writable(request.out)
     place = resolve(request.project.recipe.compute)
     data = _prepare(stages, request.project)
     _rehearse(request, place, data, run or Run())

@@ -66,7 +66,7 @@ class Quantizer:
             if keeps(self._tried(way)):
                 return self._made(way, ())
             best = max(best, way, key=self._sqnr)
-        if self.config.rounding == "auto" and self.tuned is None:
+        if self.config.rounding == "auto" and self.tuned is None and self.policy.weights == "int8":
             learned = Way(best.calibrator, "optq")
             if keeps(self._tried(learned)):
                 return self._made(learned, ())
@@ -82,7 +82,7 @@ class Quantizer:
         return [Way(first, rounding), *(Way(other, rounding) for other in others)]
 
     def _tried(self, way: Way) -> Artifact:
-        self.store.say(f"quantize: the budget is missed: {way}")
+        self.store.say(f"quantize: too much is lost: {way}")
         return self._made(way, ())
 
     def _sqnr(self, way: Way) -> float:
@@ -91,8 +91,8 @@ class Quantizer:
     def _mixed(self, way: Way, keeps: Judge) -> Artifact | None:
         worst = self.worst(way.calibrator)
         fewest, most, found = 0, 1, None
-        while found is None and most <= max(1, len(worst) // 2):
-            self.store.say(f"quantize: the budget is missed: {most} of {len(worst)} nodes stay in float")
+        while found is None and most <= len(worst) // 2:
+            self.store.say(f"quantize: too much is lost: {most} of {len(worst)} nodes stay in float")
             tried = self._made(way, tuple(worst[:most]))
             if keeps(tried):
                 found = tried

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.beside import replaced
+from edgekd.errors import EdgekdError
 
 
 def names(folder: Path) -> list[str]:
@@ -20,6 +21,41 @@ def test_what_stood_there_is_gone_and_nothing_lies_beside(tmp_path: Path) -> Non
             assert not (tmp_path / "out/net" / content).exists()
     assert names(tmp_path) == ["out", "out/net", "out/net/new"]
     assert (tmp_path / "out/net").stat().st_mode & 0o777 == 0o755
+
+
+def test_an_interrupt_between_the_two_renames_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replaced(tmp_path / "net") as part:
+        (part / "old").write_text("old")
+    renamed = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name.startswith(".net") and not self.name.endswith(".old"):
+            raise KeyboardInterrupt
+        return renamed(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "net") as part:
+        (part / "new").write_text("new")
+    assert names(tmp_path) == ["net", "net/old"]
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "net").symlink_to("real")
+    with replaced(tmp_path / "net") as part:
+        (part / "new").write_text("new")
+    assert (tmp_path / "net").is_symlink()
+    assert [file.name for file in (tmp_path / "real").iterdir()] == ["new"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["net", "real"]
+
+
+def test_where_no_folder_can_be_made_it_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgekdError, match="cannot write") as caught, replaced(tmp_path / "file/net"):
+        pytest.fail("nothing is to be filled")
+    assert "--out" in caught.value.hint
 
 
 def test_after_an_error_the_old_folder_stands_and_nothing_lies_beside(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     # What is measured, shipped and told.
     "bench": {"errors", "host", "latency", "recipe", "runtime"},
     "report": {"bench"},
-    "bundle": {"beside", "errors", "target", "front", "operators", "runtime", "report", "workload"},
+    "bundle": {"beside", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
@@ -118,7 +118,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"bench", "models", "train", "prune", "quantize"},
     "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "cutting", "store", "target"}
     | {"models", "train", "distill", "prune"},
-    "pipeline": {"errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
+    "pipeline": {"beside", "errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
     | {"products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
     | {"evaluate", "quantize", "workload", "train", "bundle", "report"},
     "cli": {

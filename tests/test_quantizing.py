@@ -85,6 +85,46 @@ def test_a_calibrator_or_rounding_that_is_named_is_not_replaced(made: tuple[Quan
     assert not any("optq" in each.metrics["rounding"] for each in tried)
 
 
+def test_weights_of_uint8_are_not_learned_since_nothing_would_change(made: tuple[Quantizer, list[str]]) -> None:
+    quantizer, lines = made
+    replace(quantizer, policy=Int8(weights="uint8")).improved(lambda each: False)
+    assert any("min-max ranges" in line for line in lines)
+    assert not any("learned" in line for line in lines)
+
+
+def test_where_float_is_all_that_helps_there_are_no_int8_candidates(tmp_path: Path) -> None:
+    """One convolution: with it in float nothing would be quantized."""
+    model = two_layers()
+    del model.graph.node[1:]
+    model.graph.node[0].output[0] = "y"
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
+    onnx.save(model, tmp_path / "graph.onnx")
+    quantizer = Quantizer(
+        Store(tmp_path / "store"), tmp_path / "graph.onnx", samples_in(tmp_path / "samples"), Int8(), Quantize(),
+        Entry(kind="arrays"),
+    )  # fmt: skip
+    assert quantizer.worst("mse") == ["conv_c"]
+    assert quantizer.improved(lambda each: False) is None
+
+
+@pytest.mark.parametrize("batch", ["N", 16])
+def test_labels_that_an_output_has_no_classes_for_or_a_fixed_batch_leaves_out_do_not_matter(
+    tmp_path: Path, batch: Any
+) -> None:
+    model = two_layers()
+    for value in (*model.graph.input, *model.graph.output):
+        dim = value.type.tensor_type.shape.dim[0]
+        if batch != "N":
+            dim.dim_value = batch
+    onnx.save(model, tmp_path / "graph.onnx")
+    samples = samples_in(tmp_path / "samples")
+    np.save(samples / "labels.npy", np.arange(40) % 4)
+    quantizer = Quantizer(
+        Store(tmp_path / "store"), tmp_path / "graph.onnx", samples, Int8(), Quantize(), Entry(kind="arrays")
+    )
+    assert sorted(quantizer.worst("mse")) == ["conv_c", "conv_y"]
+
+
 def test_what_is_kept_of_an_attempt_is_the_ratio_after_its_last_step(made: tuple[Quantizer, list[str]]) -> None:
     metrics = candidates(made[0], "mse", "optq").metrics
     assert metrics["sqnr"] == metrics["rounding_sqnr"][metrics["rounding"][-1]]
@@ -106,7 +146,7 @@ def test_where_nothing_helps_there_is_nothing(made: tuple[Quantizer, list[str]])
     assert made[0].improved(lambda each: False) is None
 
 
-def test_another_calibrator_asks_for_histograms_once_and_another_policy_observes_nothing_anew(
+def test_where_repairs_stay_the_same_another_calibrator_or_policy_observes_nothing_anew(
     made: tuple[Quantizer, list[str]],
 ) -> None:
     quantizer, lines = made
@@ -114,7 +154,7 @@ def test_another_calibrator_asks_for_histograms_once_and_another_policy_observes
     plain.first()
     del lines[:]
     replace(plain, config=plain.config.model_copy(update={"calibrator": "entropy"})).first()
-    assert lines == ["quantize runs: calibrator percentile -> entropy"]
+    assert lines == [f"{name} runs: calibrator percentile -> entropy" for name in ("repair", "quantize")]
     del lines[:]
     replace(plain, policy=Int8(reduce_range=True)).first()
     assert not any(line.startswith("calibrate runs") for line in lines)

@@ -13,7 +13,6 @@ import onnx
 from edgekd import front, operators, runtime
 from edgekd.beside import replaced
 from edgekd.bundle.manifest import Golden, Input, Manifest, Output
-from edgekd.errors import EdgekdError
 from edgekd.runtime import Settings
 from edgekd.target import Target
 from edgekd.workload import arrays
@@ -42,17 +41,6 @@ def write(contents: Contents, folder: Path) -> Manifest:
     """Write or replace the bundle. Raises EdgekdError where the folder cannot be written."""
     with replaced(folder) as part:
         return _fill(part, contents)
-
-
-def check_writable(folder: Path) -> None:
-    """Try to write where bundles will go, before any work. Raises EdgekdError."""
-    probe = folder / ".edgekd-probe"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise EdgekdError(f"cannot write to {folder}: {error.strerror}", "choose another folder with --out") from None
 
 
 def _fill(part: Path, contents: Contents) -> Manifest:

@@ -114,7 +114,7 @@ def _equalise(wiring: Wiring, pair: Pair) -> float:
     first, second = wiring.weight(pair.first), wiring.weight(pair.second)
     assert first is not None and second is not None, "pairs have constant weights"
     left, right = _ranges_out(first), _ranges_in(pair.second, second)
-    alive = (left > 0) & (right > 0) & np.isfinite(left * right)
+    alive = (left > 0) & (right > 0) & np.isfinite(left) & np.isfinite(right)
     scale = np.where(alive, np.sqrt(left / np.where(alive, right, 1)), 1.0)
     wiring.set(pair.first.input[1], first / _column(scale, first))
     give_bias(wiring, pair.first, bias_of(wiring, pair.first) / scale)

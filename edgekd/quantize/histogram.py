@@ -37,8 +37,8 @@ class Histogram:
         self._first = 0
         """Bin i of the counts is from (first + i) · width."""
 
-    def add(self, values: NDArray[np.float32], low: float, high: float) -> None:
-        """Add values, all of which lie between low and high."""
+    def add(self, values: NDArray[np.float32], low: float, high: float, each: int = 1) -> None:
+        """Add values, all of which lie between low and high; each counts so many times."""
         if not self._width:
             self._width = max((high - low) / BINS, max(abs(low), abs(high)) * _FINEST, 1e-30)
             self._first = int(np.floor(low / self._width))
@@ -55,7 +55,7 @@ class Histogram:
             # A value at an edge may be a rounding error outside: at the upper end it is cut here, at the lower end
             # the conversion takes what lies between -1 and 0 for 0.
             bins = np.minimum(scaled, np.float32(_ROOM - 1), out=scaled).astype(np.intp)
-            self._counts += np.bincount(bins, minlength=_ROOM)
+            self._counts += each * np.bincount(bins, minlength=_ROOM)
 
     def counts(self) -> Counts:
         """Return the counts without the empty bins at the ends."""

@@ -1,7 +1,7 @@
 """Streaming calibration: what each tensor of a float graph takes for values, in memory that does not grow with images.
 
 One pass finds minimum, maximum and, per convolution, the mean of every patch, and where it is asked for counts the
-values of each tensor in equal bins: all of them, or evenly spread ones of every batch.
+values of each tensor in equal bins: all of them, or the large ones and evenly spread others of every batch.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _BATCH_BYTES = 48 * 2**20
 _MOST_IMAGES = 64
 _SAMPLE = 2**13
 """At least so many values of a tensor are counted of each batch where a sample is enough."""
+_FAR = 0.5
+"""Of the largest magnitude so far: values beyond are few, decide the range, and are all counted."""
 Counting = Literal["none", "sample", "all"]
 """Which values histograms hold. A sample does for squared errors, not for the few values that percentiles end at."""
 
@@ -113,31 +115,43 @@ def observe(
     counted = {name: Histogram() for name in tensors} if counting != "none" else {}
     images = 0
 
-    def look(start: int, values: Mapping[str, NDArray[np.float32]]) -> int:
+    def look(start: int, values: Mapping[str, NDArray[np.float32]]) -> None:
         for name, value in values.items():
+            if not value.size:
+                continue
             low, high = _ends(name, value, start)
             ends[name] = min(ends[name][0], low), max(ends[name][1], high)
-            if name in counted:
-                counted[name].add(value if counting == "all" else _sample(value), low, high)
+            if counting == "all":
+                counted[name].add(value, low, high)
+            elif counting == "sample":
+                _count_sample(counted[name], value, ends[name], start)
         for patch in sums.values():
             patch.add(values[patch.source])
-        return start + len(next(iter(values.values()), ()))
 
-    for start, values in _ahead(session, tensors, feed):
-        images = look(start, values)
+    for start, stop, values in _ahead(session, tensors, feed):
+        look(start, values)
+        images = stop
         show(images, feed.count)
+    ends = {name: end if end[0] <= end[1] else (0.0, 0.0) for name, end in ends.items()}
     least, most = ({name: float(end[at]) for name, end in ends.items()} for at in (0, 1))
     counts = {name: histogram.counts() for name, histogram in counted.items()}
     return Observed(images, least, most, counts, {name: patch.mean() for name, patch in sums.items()})
 
 
-def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
-    """Yield (index of the first image, tensors by name); the next batch runs while the last one is looked at."""
+_Batch = tuple[int, int, dict[str, NDArray[np.float32]]]
+"""The first image, the one past the last, and the tensors by name."""
+
+
+def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[_Batch]:
+    """Yield every batch; the next one runs while the last one is looked at."""
     batches = feed.batches_for(session, _batch_size(session, tensors, feed))
 
-    def run() -> tuple[int, dict[str, NDArray[np.float32]]] | None:
+    def run() -> _Batch | None:
         found = next(batches, None)
-        return None if found is None else (found[0], values_of(session, tensors, found[1]))
+        if found is None:
+            return None
+        start, inputs = found
+        return start, start + len(next(iter(inputs.values()))), values_of(session, tensors, inputs)
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(run)
@@ -146,23 +160,36 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[tuple[int, 
             # Two batches are held at all times: a third would be one too many, and were the last one let go as soon
             # as it is looked at, how far onnxruntime's arena grows would hang on the threads' timing.
             before.clear()
-            before = found[1]
+            before = found[2]
             waiting = pool.submit(run)
             yield found
 
 
-def _sample(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return values evenly spread over a batch; the step shares no factor with rows and columns."""
+def _count_sample(histogram: Histogram, value: NDArray[np.float32], ends: tuple[float, float], start: int) -> None:
+    """Count every value far from zero, and of the others evenly spread ones that stand for their neighbours.
+
+    The step shares no factor with rows and columns, and begins elsewhere in each batch.
+    """
     step = max(1, value.size // _SAMPLE)
     while math.gcd(step, value.size) > 1:
         step -= 1
-    return value.reshape(-1)[::step]
+    flat = value.reshape(-1)
+    if step == 1:
+        histogram.add(flat, *ends)
+        return
+    bound = np.float32(_FAR * max(-ends[0], ends[1]))
+    near = flat[start % step :: step]
+    histogram.add(near[np.abs(near) <= bound], *ends, each=step)
+    beyond = flat > bound
+    if -ends[0] > bound:
+        beyond |= flat < -bound
+    histogram.add(flat[beyond], *ends)
 
 
 def _ends(name: str, value: NDArray[np.float32], start: int) -> tuple[float, float]:
     low, high = float(value.min()), float(value.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        per_image = np.isfinite(value).reshape(len(value), -1).all(1)
+        per_image = np.isfinite(np.atleast_1d(value)).reshape(len(np.atleast_1d(value)), -1).all(1)
         what = "NaN" if np.isnan(value).any() else "infinite"
         raise ModelError(
             f'the tensor "{name}" has {what} values on calibration image {start + int(np.argmin(per_image))} (from 0)',

@@ -11,9 +11,9 @@ from onnx import ModelProto
 
 from edgekd import runtime
 from edgekd.quantize import equalisation, qdq, settled, trial
+from edgekd.quantize.calibrate import COUNTED, grids_of
 from edgekd.quantize.entry import Entry
 from edgekd.quantize.feed import Feed
-from edgekd.quantize.grid import of_activation
 from edgekd.quantize.observing import observe, tensor_session
 from edgekd.quantize.settled import Settled
 from edgekd.quantize.trial import Answers
@@ -24,11 +24,13 @@ from edgekd.store import Metrics, stage
 from edgekd.target import Int8
 
 _DEVIATIONS = 3.0
+_OBSERVED = 32
+"""Images that ranges come from while repairs are tried."""
 _GAIN = 0.1
 """Decibels that a repair must gain to be kept under `auto`: less is chance."""
 
 
-@stage(writes="repaired", version=1, tools=("onnx", "onnxruntime", "numpy"))
+@stage(writes="repaired", version=2, tools=("onnx", "onnxruntime", "numpy"))
 def repair(
     out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None, policy: Int8, config: Quantize, kernels: str
 ) -> Metrics:
@@ -56,7 +58,7 @@ def repair(
         found = _copy(tried[-1][1])
         if equalisation.absorb_high_bias(found.model, _channel_lows(found, feed)):
             tried.append(("high biases absorbed", found))
-    gains = {name: _sqnr(each, feed, reference, policy) for name, each in tried} if len(tried) > 1 else {}
+    gains = {name: _sqnr(each, feed, reference, policy, config) for name, each in tried} if len(tried) > 1 else {}
     chosen = tried[_chosen([gains.get(name, 0.0) for name, _ in tried], [name for name, _ in tried], config)]
     names = [name for name, _ in tried[1:]]
     chosen[1].save(out)
@@ -94,9 +96,10 @@ def _front(start: Settled, feed: Feed, reference: Answers) -> Metrics:
     return {"front": "absorbed", "front_exact": start.entry.exact, "front_agreement": float(np.mean(same))}
 
 
-def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8) -> float:
-    observed = observe(found.model, found.tensors, feed, "none", lambda done, total: None)
-    grids = {name: of_activation(observed.low[name], observed.high[name], policy) for name in found.tensors}
+def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8, config: Quantize) -> float:
+    few = feed.first(_OBSERVED)
+    observed = observe(found.model, found.tensors, few, COUNTED[config.calibrators()[0]], lambda done, total: None)
+    grids = grids_of(observed, found, policy, config)
     quantized = qdq.quantized(found.model, grids, {}, policy, found.in_float)
     return trial.sqnr(reference, trial.answers(quantized, feed))
 

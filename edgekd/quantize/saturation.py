@@ -72,7 +72,7 @@ def clipped_pairs(weights: NDArray[np.float64], inputs: NDArray[np.float64]) -> 
     `weights` int8 values [outputs, pairs, 2], `inputs` uint8 values [pairs, 2, positions].
     """
     # The largest inputs times what is positive, or negative, of both weights: where even that fits, nothing can clip.
-    largest = inputs.max(2)
+    largest = inputs.max(2, initial=0)
     most = (largest * np.maximum(weights, 0)).sum(2)
     least = (largest * np.minimum(weights, 0)).sum(2)
     clipped = 0

@@ -21,7 +21,7 @@ class Quantize(Table):
     """Calibration images, stratified by class."""
     precision: Precision | Literal["auto"] = "auto"
     """`auto`: what the target says; `float`: no quantization."""
-    calibrator: Calibrator | Literal["auto"] = "auto"
+    calibrator: Literal["auto", "min-max", "percentile", "entropy", "mse"] = "auto"
     """How the range of an activation follows from its values; see quantize/ranges.py. `auto`: mse first."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.999
     """The part of the values, in percent, that the range of `percentile` holds."""
@@ -43,7 +43,8 @@ class Quantize(Table):
 
     def for_repair(self) -> Quantize:
         """Return what decides the bytes of the stage `repair`, and the defaults for the rest."""
-        return Quantize(equalise=self.equalise, absorb_bias=self.absorb_bias)
+        update = {"equalise": self.equalise, "absorb_bias": self.absorb_bias}
+        return self.for_ranges(self.calibrators()[0]).model_copy(update=update)
 
     def calibrators(self) -> tuple[Calibrator, ...]:
         """Return the calibrators to try, the first one first; none but that which is asked for by name."""

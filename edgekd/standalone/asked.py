@@ -12,6 +12,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from edgekd import front, runtime
 from edgekd import host as hosts
+from edgekd.beside import check_writable
 from edgekd.errors import DataError, ModelError, TargetError, first_line
 from edgekd.quantize.entry import Entry
 from edgekd.recipe import Alone
@@ -54,6 +55,9 @@ def check(request: Request) -> None:
             f"{request.folder} holds other files than a result of this command",
             "it would be replaced: name another folder with --out",
         )
+    if request.folder.exists() and not request.folder.is_dir():
+        raise DataError(f"{request.folder} is a file", "the result is a folder of that name: choose another --out")
+    check_writable(request.out)
     if hosts.why_not(target.device, hosts.this()) is None:
         runtime.check_provider(target.runtime.providers[0])
     if target.int8 is None and request.settings.quantize.precision == "auto":

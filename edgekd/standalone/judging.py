@@ -47,6 +47,8 @@ def _of(parent: NDArray[Any], found: NDArray[Any]) -> float:
         return float((parent.argmax(1) != found.argmax(1)).mean())
     if not np.issubdtype(parent.dtype, np.floating):
         return float((parent != found).mean())
+    if np.array_equal(parent, found):
+        return 0.0
     return min(1.0, float(10 ** (-sqnr({"": parent.astype(np.float64)}, {"": found.astype(np.float64)}) / 20)))
 
 

@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgekd import front
+from edgekd.beside import check_writable
 from edgekd.bundle import write as bundle
 from edgekd.bundle.manifest import Manifest
-from edgekd.bundle.write import Contents, check_writable, write
+from edgekd.bundle.write import Contents, write
 from edgekd.errors import EdgekdError
 from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Quantizer
@@ -207,8 +208,8 @@ def test_folder_that_cannot_be_made_is_an_error_before_any_work(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgekdError, match="cannot write to"):
         check_writable(tmp_path / "file" / "dist")
-    check_writable(tmp_path / "dist")
-    assert names(tmp_path / "dist") == []
+    check_writable(tmp_path / "dist" / "inner")
+    assert names(tmp_path) == ["file"]
 
 
 def test_manifest_is_plain_json(contents: Contents, tmp_path: Path) -> None:
