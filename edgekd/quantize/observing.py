@@ -1,7 +1,7 @@
 """Streaming calibration: what each tensor of a float graph takes for values, in memory that does not grow with images.
 
 One pass finds minimum, maximum and, per convolution, the mean of every patch, and where it is asked for counts the
-values of each tensor in equal bins: all of them, or the large ones and evenly spread others of every batch.
+values of each tensor in equal bins: all of them, or evenly spread ones and rare large ones of every batch.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ _BATCH_BYTES = 48 * 2**20
 _MOST_IMAGES = 64
 _SAMPLE = 2**13
 """At least so many values of a tensor are counted of each batch where a sample is enough."""
-_FAR = 0.5
-"""Of the largest magnitude so far: values beyond are few, decide the range, and are all counted."""
+_MISSED = 0.05
+"""The part of a batch's energy that its sample may miss by chance. Where it misses more, rare large values hold it."""
+_FAR = 0.25
+"""Of the largest magnitude so far: then all values beyond are counted."""
 Counting = Literal["none", "sample", "all"]
 """Which values histograms hold. A sample does for squared errors, not for the few values that percentiles end at."""
 
@@ -166,7 +168,7 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[_Batch]:
 
 
 def _count_sample(histogram: Histogram, value: NDArray[np.float32], ends: tuple[float, float], start: int) -> None:
-    """Count every value far from zero, and of the others evenly spread ones that stand for their neighbours.
+    """Count evenly spread values that stand for their neighbours, and where they miss rare large ones, all of those.
 
     The step shares no factor with rows and columns, and begins elsewhere in each batch.
     """
@@ -177,9 +179,13 @@ def _count_sample(histogram: Histogram, value: NDArray[np.float32], ends: tuple[
     if step == 1:
         histogram.add(flat, *ends)
         return
+    spread = flat[start % step :: step]
+    energy = float(np.dot(flat, flat))
+    if abs(step * float(np.dot(spread, spread)) - energy) <= _MISSED * energy:
+        histogram.add(spread, *ends, each=step)
+        return
     bound = np.float32(_FAR * max(-ends[0], ends[1]))
-    near = flat[start % step :: step]
-    histogram.add(near[np.abs(near) <= bound], *ends, each=step)
+    histogram.add(spread[np.abs(spread) <= bound], *ends, each=step)
     beyond = flat > bound
     if -ends[0] > bound:
         beyond |= flat < -bound
