@@ -34,7 +34,7 @@ class Quantize(Table):
     rounding: Literal["auto", "nearest", "optq"] = "auto"
     """`optq`: each weight goes up or down so that its layer's output changes least; `auto`: where a budget needs it."""
     study: Annotated[int, Field(ge=0, le=20)] = 0
-    """Quantize with so many other draws of calibration images too, as tried first, and report the spread on validation."""
+    """Quantize with so many other draws of calibration images too, as first tried; report the spread on validation."""
     activations: Literal["uint8", "int8"] | None = None
     weights: Literal["uint8", "int8"] | None = None
     per_channel: bool | None = None
