@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from edgekd.errors import ModelError
 
@@ -44,6 +45,11 @@ class Feed:
         if self.count < fixed:
             raise ModelError(f"the graph takes {fixed} at once, there are {self.count}", "give more samples")
         return Feed(self.count // fixed * fixed, self.take).batches(fixed)
+
+    def few(self, wanted: int, model: ModelProto) -> Feed:
+        """Return as many images as `first`, or as a graph takes at once where it fixes that and takes more."""
+        dims = model.graph.input[0].type.tensor_type.shape.dim
+        return self.first(max(wanted, dims[0].dim_value if dims else 0))
 
     def first(self, wanted: int) -> Feed:
         """Return `wanted` images spread evenly over all, held in memory."""

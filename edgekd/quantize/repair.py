@@ -41,7 +41,7 @@ def repair(
     """
     model = onnx.load(graph)
     start = settled.settled(model, entry)
-    feed = start.entry.feed(samples).first(trial.IMAGES)
+    feed = start.entry.feed(samples).few(trial.IMAGES, start.model)
     reference = _reference(model, start, feed, samples)
     metrics: Metrics = _front(start, feed, reference)
     if config.equalise is False and config.absorb_bias is False:
@@ -82,7 +82,7 @@ def _reference(model: ModelProto, start: Settled, feed: Feed, samples: Path) -> 
     if start.entry.kind != "absorbed":
         return trial.answers(model, feed)
     name = model.graph.input[0].name
-    return trial.answers(model, Entry(kind="pixels", name=name).feed(samples).first(trial.IMAGES))
+    return trial.answers(model, Entry(kind="pixels", name=name).feed(samples).few(trial.IMAGES, model))
 
 
 def _front(start: Settled, feed: Feed, reference: Answers) -> Metrics:
@@ -97,7 +97,7 @@ def _front(start: Settled, feed: Feed, reference: Answers) -> Metrics:
 
 
 def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8, config: Quantize) -> float:
-    few = feed.first(_OBSERVED)
+    few = feed.few(_OBSERVED, found.model)
     observed = observe(found.model, found.tensors, few, COUNTED[config.calibrators()[0]], lambda done, total: None)
     grids = grids_of(observed, found, policy, config)
     quantized = qdq.quantized(found.model, grids, {}, policy, found.in_float)

@@ -32,10 +32,10 @@ def sensitivity(
     """
     found = settled.load(repaired)
     whole = found.entry.feed(samples)
-    feed = whole.first(_IMAGES)
+    feed = whole.few(_IMAGES, found.model)
     reference = trial.answers(found.model, feed)
     labels = labels_of(samples)
-    picked = labels[spread(whole.count, _IMAGES)] if labels is not None else None
+    picked = labels[spread(whole.count, feed.count)] if labels is not None else None
     grids = grids_of(load(observed), found, policy, config)
     nodes = [node.name for node in found.model.graph.node if node.op_type in HEAVY and node.name not in found.in_float]
     rows = []

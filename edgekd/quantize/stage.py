@@ -75,7 +75,7 @@ def quantize(
     rounded = _rounded(parts, config, feed, run)
     finished = finish(rounded.quantized, found, given)
     onnx.save(finished, out / INT8)
-    few = feed.first(saturation.IMAGES)
+    few = feed.few(saturation.IMAGES, rounded.model)
     clipped = saturation.count(rounded.model, few, parts.grids, rounded.scales, policy, parts.in_float)
     saturated = {"sums": clipped.sums, "clipped": clipped.clipped, "layers": list(clipped.layers[:5])}
     return {
@@ -114,7 +114,7 @@ class _Rounded:
 
 def _rounded(parts: _Parts, config: Quantize, feed: Feed, run: Run) -> _Rounded:
     """Round to nearest, then by learned rounding where that is asked for, then correct the biases where that helps."""
-    few = feed.first(trial.IMAGES)
+    few = feed.few(trial.IMAGES, parts.found.model)
     reference = trial.answers(parts.found.model, few)
 
     def tried(model: ModelProto, scales: dict[str, NDArray[np.float32]]) -> tuple[ModelProto, float]:
