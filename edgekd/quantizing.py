@@ -51,6 +51,11 @@ class Quantizer:
     tuned: Path | None = None
     """What `finetune` made of the repaired graph: rounded as it was trained, without more repairs."""
 
+    @property
+    def _calibrator(self) -> Calibrator:
+        """What is tried first; its pass over the images serves the others too."""
+        return self.config.calibrators()[0]
+
     def first(self) -> Artifact:
         """Return the candidates with the cheap repairs, or all that the recipe asks for by name."""
         return self._made(self._ways()[0], ())
@@ -63,13 +68,13 @@ class Quantizer:
         """
         best, *others = self._ways()
         for way in others:
-            if keeps(self._tried(way)):
-                return self._made(way, ())
+            if keeps(tried := self._tried(way)):
+                return tried
             best = max(best, way, key=self._sqnr)
         if self.config.rounding == "auto" and self.tuned is None and self.policy.weights == "int8":
             learned = Way(best.calibrator, "optq")
-            if keeps(self._tried(learned)):
-                return self._made(learned, ())
+            if keeps(tried := self._tried(learned)):
+                return tried
             best = max(best, learned, key=self._sqnr)
         return self._mixed(best, keeps)
 
@@ -109,7 +114,7 @@ class Quantizer:
 
     def with_in_float(self, nodes: tuple[str, ...]) -> Artifact:
         """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
-        return self._made(Way(self.config.calibrators()[0], "nearest"), nodes)
+        return self._made(Way(self._calibrator, "nearest"), nodes)
 
     def grids(self) -> dict[str, tuple[float, int, int, int]]:
         """Return (scale, zero point, least, most) of every activation, for `finetune`."""
@@ -117,7 +122,7 @@ class Quantizer:
         observed = self._observed(repaired)
         self.store.metrics(observed)
         found = settled.load(repaired.path)
-        grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges(self.config.calibrators()[0]))
+        grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges(self._calibrator))
         return {name: (grid.scale, grid.zero_point, grid.least, grid.most) for name, grid in grids.items()}
 
     def normalisation(self) -> Normalisation:
@@ -159,7 +164,7 @@ class Quantizer:
         )  # fmt: skip
 
     def _observed(self, repaired: Artifact) -> Artifact:
-        counting = COUNTED[self.config.calibrators()[0]]
+        counting = COUNTED[self._calibrator]
         return self.store.run(
             calibrate, repaired=repaired.path, samples=self.samples, counting=counting, kernels=hosts.kernels()
         )  # fmt: skip

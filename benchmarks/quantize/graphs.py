@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from edgekd import host
+from edgekd import host, runtime
 from edgekd.run import Run
 from edgekd.workload import gather
 from edgekd.workload import images as decoding
@@ -101,11 +100,7 @@ def normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def session_of(file: Path) -> Any:
     """Open a file so that x86 without VNNI gives the answers of machines that do not saturate."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = host.cores()
-    if host.this().saturates:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return runtime.open_session(file, runtime.without_saturation(host.this(), host.cores()))
 
 
 def answers(file: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -195,7 +195,8 @@ def _count_sample(histogram: Histogram, value: NDArray[np.float32], ends: tuple[
 def _ends(name: str, value: NDArray[np.float32], start: int) -> tuple[float, float]:
     low, high = float(value.min()), float(value.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        per_image = np.isfinite(np.atleast_1d(value)).reshape(len(np.atleast_1d(value)), -1).all(1)
+        finite = np.atleast_1d(np.isfinite(value))
+        per_image = finite.reshape(len(finite), -1).all(1)
         what = "NaN" if np.isnan(value).any() else "infinite"
         raise ModelError(
             f'the tensor "{name}" has {what} values on calibration image {start + int(np.argmin(per_image))} (from 0)',

@@ -53,24 +53,24 @@ def mse(counts: Counts, low: float, high: float, grid: Callable[[float, float], 
     edges = np.linspace(low, high, len(counts) + 1)
     centres = (edges[:-1] + edges[1:]) / 2
     cuts = list(_cuts(counts, low, high, least=1))
-    errors: dict[int, float] = {}
-
-    def cut_off(number: int) -> float:
-        """Note the error of one range; return the part of it that lies outside."""
-        start, stop = cuts[number]
-        each = counts * (centres - grid(*_between(counts, low, high, start, stop)).rounded(centres)) ** 2
-        errors[number] = float(each.sum())
-        return float(each[:start].sum() + each[stop:].sum())
-
-    for number in range(0, len(cuts), _STRIDE):
-        # What is cut off costs more with every narrower range.
-        if cut_off(number) > min(errors.values()):
-            break
-    if not errors:
+    if not cuts:
         return low, high
+
+    def errors_of(start: int, stop: int) -> NDArray[np.float64]:
+        return np.asarray(counts * (centres - grid(*_between(counts, low, high, start, stop)).rounded(centres)) ** 2)
+
+    errors: dict[int, float] = {}
+    for number in range(0, len(cuts), _STRIDE):
+        start, stop = cuts[number]
+        found = errors_of(start, stop)
+        errors[number] = float(found.sum())
+        # What is cut off costs more with every narrower range.
+        if found[:start].sum() + found[stop:].sum() > min(errors.values()):
+            break
     middle = min(errors, key=lambda number: errors[number])
     for number in range(max(0, middle - _STRIDE + 1), min(len(cuts), middle + _STRIDE)):
-        cut_off(number)
+        if number != middle:
+            errors[number] = float(errors_of(*cuts[number]).sum())
     return _between(counts, low, high, *cuts[min(errors, key=lambda number: (errors[number], number))])
 
 
