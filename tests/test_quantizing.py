@@ -30,13 +30,17 @@ def samples_in(folder: Path, count: int = 40) -> Path:
     return folder
 
 
+def quantizer_of(model: ModelProto, folder: Path, run: Run | None = None) -> Quantizer:
+    onnx.save(model, folder / "graph.onnx")
+    samples = samples_in(folder / "samples")
+    store = Store(folder / "store", run or Run())
+    return Quantizer(store, folder / "graph.onnx", samples, Int8(), Quantize(), Entry(kind="arrays"))
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Quantizer, list[str]]:
     lines: list[str] = []
-    onnx.save(two_layers(), tmp_path / "graph.onnx")
-    store = Store(tmp_path / "store", Run(say=lines.append))
-    samples = samples_in(tmp_path / "samples")
-    return Quantizer(store, tmp_path / "graph.onnx", samples, Int8(), Quantize(), Entry(kind="arrays")), lines
+    return quantizer_of(two_layers(), tmp_path, Run(say=lines.append)), lines
 
 
 def in_float(candidates: Artifact) -> list[str]:
@@ -98,11 +102,7 @@ def test_where_float_is_all_that_helps_there_are_no_int8_candidates(tmp_path: Pa
     del model.graph.node[1:]
     model.graph.node[0].output[0] = "y"
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 6
-    onnx.save(model, tmp_path / "graph.onnx")
-    quantizer = Quantizer(
-        Store(tmp_path / "store"), tmp_path / "graph.onnx", samples_in(tmp_path / "samples"), Int8(), Quantize(),
-        Entry(kind="arrays"),
-    )  # fmt: skip
+    quantizer = quantizer_of(model, tmp_path)
     assert quantizer.worst("mse") == ["conv_c"]
     assert quantizer.improved(lambda each: False) is None
 
@@ -116,12 +116,8 @@ def test_labels_that_an_output_has_no_classes_for_or_a_fixed_batch_leaves_out_do
         dim = value.type.tensor_type.shape.dim[0]
         if batch != "N":
             dim.dim_value = batch
-    onnx.save(model, tmp_path / "graph.onnx")
-    samples = samples_in(tmp_path / "samples")
-    np.save(samples / "labels.npy", np.arange(40) % 4)
-    quantizer = Quantizer(
-        Store(tmp_path / "store"), tmp_path / "graph.onnx", samples, Int8(), Quantize(), Entry(kind="arrays")
-    )
+    quantizer = quantizer_of(model, tmp_path)
+    np.save(quantizer.samples / "labels.npy", np.arange(40) % 4)
     assert sorted(quantizer.worst("mse")) == ["conv_c", "conv_y"]
 
 
@@ -173,11 +169,7 @@ def test_sensitivity_puts_the_node_first_that_int8_hurts_most(tmp_path: Path) ->
     scale = np.array([1000.0, 1, 1, 1, 1, 1])
     wiring.set("w1", first * scale.reshape(-1, 1, 1, 1))
     wiring.set("w2", second / scale.reshape(1, -1, 1, 1))
-    onnx.save(wide, tmp_path / "graph.onnx")
-    quantizer = Quantizer(
-        Store(tmp_path / "store"), tmp_path / "graph.onnx", samples_in(tmp_path / "samples"), Int8(per_channel=False),
-        Quantize(equalise=False), Entry(kind="arrays"),
-    )  # fmt: skip
+    quantizer = replace(quantizer_of(wide, tmp_path), policy=Int8(per_channel=False), config=Quantize(equalise=False))
     file = quantizer.store.run(
         _stage(), repaired=quantizer.repaired().path, observed=quantizer._observed(quantizer.repaired()).path,
         samples=quantizer.samples, policy=quantizer.policy, config=Quantize(calibrator="min-max"), kernels="",
@@ -198,10 +190,6 @@ def test_a_graph_with_an_unnamed_node_can_stay_in_float_by_its_given_name(tmp_pa
     for each in model.graph.node:
         each.name = ""
     model.graph.node[0].CopyFrom(helper.make_node("Conv", list(model.graph.node[0].input), ["c"], pads=[1] * 4))
-    onnx.save(model, tmp_path / "graph.onnx")
-    quantizer = Quantizer(
-        Store(tmp_path / "store"), tmp_path / "graph.onnx", samples_in(tmp_path / "samples"), Int8(), Quantize(),
-        Entry(kind="arrays"),
-    )  # fmt: skip
+    quantizer = quantizer_of(model, tmp_path)
     assert sorted(quantizer.worst("mse")) == ["Conv_0", "Conv_2"]
     assert in_float(quantizer.with_in_float(("Conv_2",))) == ["Conv_2"]
