@@ -196,7 +196,8 @@ def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, ta
     teacher = evaluated(store, graphs.teacher.path, val, None)
     seen = networks.data.metrics["val_from_train"] and (project.start_saw_train or project.teacher_saw_train)
     allowed = project.recipe.budget.over(target.budget).max_accuracy_drop
-    judge = Judge(lambda file: evaluated(store, file, val, target), teacher, seen, allowed)
+    chance = 1 / len(networks.data.metrics["classes"])
+    judge = Judge(lambda file: evaluated(store, file, val, target), teacher, seen, allowed, chance=chance)
     quantizer = _quantizer(store, project, networks, graphs, target)
     candidates = graphs.candidates
     if quantizer is not None and graphs.tuned is not None:

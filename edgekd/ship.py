@@ -19,7 +19,10 @@ from edgekd.runtime import settings_of
 from edgekd.store import Artifact, Store
 from edgekd.target import Target
 
-_COLLAPSE = 0.10
+_DROP = 0.10
+"""What int8 may cost where no budget is set, as a fraction."""
+_COLLAPSE = 0.5
+"""Of what the float parent knows beyond chance: int8 that costs more than this has collapsed."""
 _NODES_TIMED = 8
 
 
@@ -68,6 +71,8 @@ class Judge:
     """The recipe's or the target's max_accuracy_drop."""
     disagreement: Callable[[Path, Path], float] = lambda one, other: 1 - agree(one, other)
     """What part two evaluations differ in, by their files."""
+    chance: float = 0.0
+    """What a network that knows nothing reaches: one over the number of classes."""
 
     def lost(self, candidates: Artifact, file: str) -> float:
         """Return the points, as a fraction, that a candidate loses."""
@@ -81,11 +86,28 @@ class Judge:
         return 0.0 if self.val_was_seen else self.lost(candidates, FLOAT)
 
     def keeps(self, candidates: Artifact, file: str) -> bool:
-        """Whether a candidate loses no more than it may, or no less than its float parent would."""
+        """Whether a candidate may ship, by `may_ship`."""
         lost_by_float = self.lost_by_float(candidates)
-        # Without a budget a net that lost its mind is still not handed on.
-        allowed = self.allowed if self.allowed is not None else max(_COLLAPSE, lost_by_float)
-        return not self.lost(candidates, file) > allowed >= lost_by_float
+        right = 1.0 if self.val_was_seen else float(self.teacher.metrics["top1"]) - lost_by_float
+        return may_ship(self.lost(candidates, file), lost_by_float, self.allowed, right - self.chance)
+
+
+def may_ship(lost: float, lost_by_float: float, allowed: float | None, known: float) -> bool:
+    """Whether a candidate that loses `lost` against the teacher may ship; all are fractions 0-1.
+
+    What a candidate loses beyond its float parent is its cost. One that costs more than half of what that parent knows
+    beyond chance (`known`) has collapsed, and no budget excuses that. Otherwise it ships within the budget. Where the
+    float parent misses the budget too, int8 is not to blame for that: then its cost alone must be within the budget.
+    Without a budget it may cost a tenth.
+    """
+    cost = lost - lost_by_float
+    if cost > _COLLAPSE * max(known, 0.0):
+        return False
+    if allowed is None:
+        return cost <= _DROP
+    if lost_by_float > allowed:
+        return cost <= min(max(allowed, 0.0), _DROP)
+    return lost <= allowed
 
 
 def ship(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgekd import host as hosts
 from edgekd import recipe as recipes
@@ -115,6 +117,47 @@ def test_speed_on_another_machine_is_said_not_to_be_judged(tmp_path: Path) -> No
 def test_without_a_budget_an_int8_that_collapsed_is_not_shipped(tmp_path: Path) -> None:
     assert picked(tmp_path, elsewhere(), Recipe.model_validate(plain()), (0, 0, 30)).precision == "float"
     assert picked(tmp_path, elsewhere(), Recipe.model_validate(plain()), (0, 0, 5)).precision == "int8"
+
+
+def test_a_collapse_is_not_shipped_where_float_misses_the_budget_too(tmp_path: Path) -> None:
+    recipe = recipes.digits(["budget.max_accuracy_drop=0.05"])
+    assert picked(tmp_path, elsewhere(), recipe, (0, 7, 80)).precision == "float"
+    assert picked(tmp_path, elsewhere(), recipe, (0, 7, 13)).precision == "float"
+
+
+def test_no_budget_excuses_a_collapse(tmp_path: Path) -> None:
+    recipe = recipes.digits(["budget.max_accuracy_drop=1.0"])
+    assert picked(tmp_path, elsewhere(), recipe, (0, 0, 40)).precision == "int8"
+    assert picked(tmp_path, elsewhere(), recipe, (0, 0, 60)).precision == "float"
+
+
+PARTS = st.floats(0, 1)
+
+
+@given(lost=PARTS, parent=PARTS, allowed=st.none() | st.floats(-1, 1), known=PARTS)
+def test_what_ships_costs_little_beside_its_float_parent(
+    lost: float, parent: float, allowed: float | None, known: float
+) -> None:
+    """Law over all combinations: what ships is within the budget or near its parent, and never a collapse."""
+    if ship.may_ship(lost, parent, allowed, known):
+        assert lost - parent <= known / 2
+        assert lost - parent <= 0.1 or (allowed is not None and lost <= allowed)
+        assert allowed is None or lost <= allowed or parent > allowed
+
+
+@given(lost=PARTS, better=PARTS, parent=PARTS, allowed=st.none() | st.floats(-1, 1), known=PARTS)
+def test_what_loses_less_ships_wherever_what_loses_more_does(
+    lost: float, better: float, parent: float, allowed: float | None, known: float
+) -> None:
+    if ship.may_ship(lost, parent, allowed, known):
+        assert ship.may_ship(min(lost, better), parent, allowed, known)
+
+
+@given(parent=PARTS, allowed=st.none() | st.floats(0, 1), known=PARTS)
+def test_a_candidate_that_answers_as_its_parent_always_ships(
+    parent: float, allowed: float | None, known: float
+) -> None:
+    assert ship.may_ship(parent, parent, allowed, known)
 
 
 def plain() -> dict[str, object]:
