@@ -50,8 +50,9 @@ def _tuned(store: Store, project: Project, networks: Networks, quantizer: Quanti
     policy = quantizer.policy
     return store.run(
         finetune, repaired=quantizer.repaired().path, grids=quantizer.grids(), levels=weight_levels(policy)[1],
-        per_channel=policy.per_channel, normalisation=quantizer.normalisation(), teacher=networks.teacher.path,
-        teacher_code=project.teacher, train=networks.data.path / "train", val=networks.data.path / "val",
+        per_channel=policy.per_channel, in_float=quantizer.in_float(), normalisation=quantizer.normalisation(),
+        teacher=networks.teacher.path, teacher_code=project.teacher, train=networks.data.path / "train",
+        val=networks.data.path / "val",
         config=with_selection(config, selects), place=place,
     )  # fmt: skip
 

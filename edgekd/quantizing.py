@@ -125,6 +125,12 @@ class Quantizer:
         grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges(self._calibrator))
         return {name: (grid.scale, grid.zero_point, grid.least, grid.most) for name, grid in grids.items()}
 
+    def in_float(self) -> tuple[str, ...]:
+        """Return the nodes that stay in float in any case, for `finetune`."""
+        repaired = self.repaired()
+        self.store.metrics(repaired)
+        return tuple(sorted(settled.load(repaired.path).in_float))
+
     def normalisation(self) -> Normalisation:
         """Return how pixels become the input of the repaired graph."""
         repaired = self.repaired()

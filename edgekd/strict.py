@@ -8,6 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from edgekd.errors import did_you_mean
 
@@ -54,7 +55,7 @@ def _walk(
     for number, part in enumerate(location):
         is_last = number + 1 == len(location)
         tagged = [table for table in tables if _kind(table) == part]
-        fields = [table.model_fields[part] for table in tables if isinstance(part, str) and part in table.model_fields]
+        fields = [found for table in tables if isinstance(part, str) and (found := _fields(table).get(part))]
         if isinstance(part, int):
             keys.append(str(part))
         elif tagged and len(tables) > 1:
@@ -81,14 +82,19 @@ def _is_type(part: str) -> bool:
 
 def _known(key: str, tables: list[type[BaseModel]]) -> str:
     """Say which keys there are, and where the unknown one would be at home."""
-    known = [name for table in tables for name, field in table.model_fields.items() if not field.exclude]
-    home = next((name for table in tables for name, inner in _inner(table) if key in inner.model_fields), "")
+    known = [name for table in tables for name, field in _fields(table).items() if not field.exclude]
+    home = next((name for table in tables for name, inner in _inner(table) if key in _fields(inner)), "")
     nearest = f'"{key}" is a key of {home}; ' if home else did_you_mean(key, known)
     return f"{nearest}known keys: {', '.join(known)}"
 
 
+def _fields(table: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a table's fields by their keys in the file."""
+    return {field.alias or name: field for name, field in table.model_fields.items()}
+
+
 def _inner(table: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    for name, field in table.model_fields.items():
+    for name, field in _fields(table).items():
         for inner in _tables_in(field.annotation):
             yield name, inner
 

@@ -32,6 +32,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     grids: Mapping[str, tuple[float, int, int, int]],
     levels: int,
     per_channel: bool,
+    in_float: tuple[str, ...],
     normalisation: Normalisation,
     teacher: Path,
     teacher_code: Ref,
@@ -49,7 +50,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     exact = place.model_copy(update={"precision": "32-true"})
     fabric = open_fabric(exact)
     model = onnx.load(repaired / "model.onnx")
-    rounding = Rounding({name: Step(*grid) for name, grid in grids.items()}, levels, per_channel)
+    rounding = Rounding({name: Step(*grid) for name, grid in grids.items()}, levels, per_channel, frozenset(in_float))
     module = OnnxModule(model, rounding)
     ask = frozen(network.load(teacher, teacher_code), fabric, place) if config.terms else None
     supervise: Supervise | None = (lambda batch: ask(batch.pixels)) if ask is not None else None
@@ -59,7 +60,8 @@ def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     module.write_back(model)
     out.mkdir()
     onnx.save(model, out / "model.onnx")
-    shutil.copyfile(repaired / "entry.json", out / "entry.json")
+    for kept in ("entry.json", "float.json"):
+        shutil.copyfile(repaired / kept, out / kept)
     return {
         "epoch": outcome.epoch,
         "epochs": config.epochs,

@@ -7,7 +7,7 @@ values of each tensor in equal bins: all of them, or evenly spread ones and rare
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,20 +84,24 @@ def load(file: Path) -> Observed:
         return Observed(int(archive["images"]), low, high, counts, parts["patches"])
 
 
-def tensors_of(wiring: Wiring, float_tensors: frozenset[str]) -> list[str]:
+def tensors_of(wiring: Wiring, in_float: Container[str] = ()) -> list[str]:
     """Return the float tensors that quantized operators read or make and that have a grid of their own.
 
-    What a Relu or Clip alone reads takes the grid of what it makes; what only moves values, that of its input.
+    What a Relu or Clip alone reads takes the grid of what it makes; what only moves values, that of its input. The
+    nodes of `in_float` are not quantized.
     """
+
+    def quantized(node: NodeProto | None, kinds: Container[str]) -> bool:
+        return node is not None and node.op_type in kinds and node.name not in in_float
+
     found: dict[str, None] = {}
     for node in wiring.model.graph.node:
-        if node.op_type not in qdq.KINDS:
+        if not quantized(node, qdq.KINDS):
             continue
         for name in (*node.input, *node.output):
-            maker, reader = wiring.producer.get(name), wiring.only_reader(name)
-            moved = maker is not None and maker.op_type in qdq.MOVES
-            activated = reader is not None and reader.op_type in qdq.ACTIVATIONS
-            if name in float_tensors and wiring.constant(name) is None and not moved and not activated:
+            moved = quantized(wiring.producer.get(name), qdq.MOVES)
+            activated = quantized(wiring.only_reader(name), qdq.ACTIVATIONS)
+            if name in wiring.floats and wiring.constant(name) is None and not moved and not activated:
                 found[name] = None
     return list(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ _GAIN = 0.1
 """Decibels that a repair must gain to be kept under `auto`: less is chance."""
 
 
-@stage(writes="repaired", version=2, tools=("onnx", "onnxruntime", "numpy"))
+@stage(writes="repaired", version=3, tools=("onnx", "onnxruntime", "numpy"))
 def repair(
     out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None, policy: Int8, config: Quantize, kernels: str
 ) -> Metrics:
@@ -42,8 +43,10 @@ def repair(
     model = onnx.load(graph)
     start = settled.settled(model, entry)
     feed = start.entry.feed(samples).few(trial.IMAGES, start.model)
+    start = settled.kept_in_float(start, feed, config.in_float)
     reference = _reference(model, start, feed, samples)
-    metrics: Metrics = _front(start, feed, reference)
+    kept = {"joins": [join.model_dump() for join in start.kept.joins], "float_around_joins": list(start.kept.around)}
+    metrics: Metrics = {**_front(start, feed, reference), **kept, "float_by_name": list(start.kept.named)}
     if config.equalise is False and config.absorb_bias is False:
         start.save(out)
         return {**metrics, "repairs": []}
@@ -105,7 +108,7 @@ def _sqnr(found: Settled, feed: Feed, reference: Answers, policy: Int8, config: 
 
 
 def _copy(found: Settled) -> Settled:
-    return Settled(copied(found.model), found.entry)
+    return replace(found, model=copied(found.model))
 
 
 def _channel_lows(found: Settled, feed: Feed) -> dict[str, NDArray[np.float32]]:

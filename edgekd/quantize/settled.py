@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto, TensorProto
+from pydantic import BaseModel, ConfigDict
 
 from edgekd import constants, front
 from edgekd.errors import ModelError
+from edgekd.quantize import origins
 from edgekd.quantize.entry import Entry
+from edgekd.quantize.feed import Feed
+from edgekd.quantize.joins import Join, around, mixed, tail_of
 from edgekd.quantize.observing import tensors_of
-from edgekd.quantize.wiring import Wiring, copied, groups, settle
+from edgekd.quantize.wiring import Wiring, copied, groups, name_nodes, settle
 
 _MODEL = "model.onnx"
 _ENTRY = "entry.json"
+_KEPT = "float.json"
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QGemm", "QLinearMatMul"}
 _QUANTIZED |= {"ConvInteger", "MatMulInteger"}
+
+
+class Kept(BaseModel):
+    """The nodes that stay in float in any case, and why."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    named: tuple[str, ...] = ()
+    """Those that the user named."""
+    joins: tuple[Join, ...] = ()
+    """What brings values of very different size together behind the last layers."""
+    around: tuple[str, ...] = ()
+    """The joins, and what leads to them and follows them behind the last layers."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +46,17 @@ class Settled:
 
     model: ModelProto
     entry: Entry
+    kept: Kept = field(default_factory=Kept)
 
     @cached_property
     def tensors(self) -> list[str]:
         """The activations that get a grid of their own."""
-        graph = self.model.graph
-        shown = (*graph.value_info, *graph.input, *graph.output)
-        floats = frozenset(value.name for value in shown if value.type.tensor_type.elem_type == TensorProto.FLOAT)
         in_front = {name for node in front.nodes_of(self.model) for name in (*node.input, *node.output)[:-1]}
-        return [name for name in tensors_of(Wiring(self.model), floats) if name not in in_front]
+        return [name for name in tensors_of(Wiring(self.model), self.in_float) if name not in in_front]
 
     @cached_property
     def in_float(self) -> frozenset[str]:
-        """The nodes that stay in float in any case: a front's, and those that onnxruntime's quantizer trips over."""
+        """The nodes that stay in float in any case: kept, a front's, and what onnxruntime's quantizer trips over."""
         wiring, graph = Wiring(self.model), self.model.graph
         shown = {value.name for value in (*graph.value_info, *graph.input, *graph.output)}
         # No type is known behind an operator of another domain; a ConvTranspose in groups lies otherwise.
@@ -49,19 +66,22 @@ class Settled:
             if (node.op_type == "ConvTranspose" and groups(node) > 1)
             or any(name and name not in shown and wiring.constant(name) is None for name in node.input)
         ]
-        return frozenset(node.name for node in front.nodes_of(self.model)) | frozenset(tripping)
+        in_front = (node.name for node in front.nodes_of(self.model))
+        return frozenset((*in_front, *tripping, *self.kept.named, *self.kept.around))
 
     def save(self, folder: Path) -> None:
         """Write the graph and its entry."""
         folder.mkdir()
         onnx.save(self.model, folder / _MODEL)
         (folder / _ENTRY).write_text(self.entry.model_dump_json(indent=1), encoding="utf-8")
+        (folder / _KEPT).write_text(self.kept.model_dump_json(indent=1), encoding="utf-8")
 
 
 def load(folder: Path) -> Settled:
     """Read what `save` wrote."""
     entry = Entry.model_validate_json((folder / _ENTRY).read_text(encoding="utf-8"))
-    return Settled(onnx.load(folder / _MODEL), entry)
+    kept = Kept.model_validate_json((folder / _KEPT).read_text(encoding="utf-8"))
+    return Settled(onnx.load(folder / _MODEL), entry, kept)
 
 
 def settled(model: ModelProto, entry: Entry | None) -> Settled:
@@ -72,6 +92,8 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
     """
     check(model)
     own = copied(model)
+    name_nodes(own)
+    origins.mark(own)
     if entry is None:
         absorption = front.absorb(own)
         entry = Entry(kind="pixels", name=front.IMAGE)
@@ -84,6 +106,18 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
     own = onnx.shape_inference.infer_shapes(own)
     settle(own)
     return Settled(onnx.shape_inference.infer_shapes(own), entry)
+
+
+def kept_in_float(found: Settled, feed: Feed, patterns: Sequence[str]) -> Settled:
+    """Return the graph with the nodes that stay in float in any case: those named, and joins behind the last layers.
+
+    `patterns` are names, or globs, of nodes of the file as it came. Raises ModelError for one that matches nothing.
+    """
+    wiring = Wiring(found.model)
+    tail = tail_of(wiring)
+    joins = mixed(found.model, tail, feed)
+    named = origins.matching(found.model, patterns)
+    return replace(found, kept=Kept(named=named, joins=joins, around=tuple(sorted(around(wiring, tail, joins)))))
 
 
 def check(model: ModelProto) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from edgekd import constants, pooling
+from edgekd.quantize import origins
 
 Array = NDArray[np.float32]
 
@@ -24,6 +25,9 @@ class Wiring:
         self.outputs = {value.name for value in model.graph.output}
         self.inputs = {value.name for value in model.graph.input}
         self._initializers = {value.name: value for value in model.graph.initializer}
+        shown = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+        self.floats = frozenset(value.name for value in shown if _is_float(value))
+        """The tensors that are known to be float32."""
         self.producer: dict[str, NodeProto] = {}
         self.readers: dict[str, list[NodeProto]] = {}
         for node in model.graph.node:
@@ -72,6 +76,10 @@ class Wiring:
             for node, weight in found
             if weight is not None and node.input[0] in grids and node.name not in in_float
         ]
+
+
+def _is_float(value: ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.elem_type == TensorProto.FLOAT)
 
 
 def copied(model: ModelProto) -> ModelProto:
@@ -134,7 +142,7 @@ def settle(model: ModelProto) -> None:
     _lift_constants(model)
     _drop_identities(model)
     pooling.pool_globally(model)
-    _name(model)
+    name_nodes(model)
     _turn_gemms(model)
     _flatten_gemm_biases(model)
     for node in list(model.graph.node):
@@ -143,7 +151,8 @@ def settle(model: ModelProto) -> None:
     constants.drop_unread(model.graph)
 
 
-def _name(model: ModelProto) -> None:
+def name_nodes(model: ModelProto) -> None:
+    """Give every node without a name one of its own, in place: its operator and its place in the graph."""
     taken = {node.name for node in model.graph.node if node.name}
     for number, node in enumerate(model.graph.node):
         if not node.name:
@@ -221,6 +230,7 @@ def _fold(model: ModelProto, norm: NodeProto) -> None:
     bias = bias_of(wiring, conv).astype(np.float64)
     wiring.set(conv.input[1], weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
     give_bias(wiring, conv, (bias - mean) * factor + beta)
+    origins.merge(conv, norm)
     conv.output[0] = norm.output[0]
     model.graph.node.remove(norm)
 

@@ -33,6 +33,10 @@ class Quantize(Table):
     """Bias correction (Nagel 2019), after the weights are rounded."""
     rounding: Literal["auto", "nearest", "optq"] = "auto"
     """`optq`: each weight goes up or down so that its layer's output changes least; `auto`: where a budget needs it."""
+    in_float: Annotated[tuple[str, ...], Field(alias="float")] = ()
+    """Nodes that stay in float: names, or globs such as "/model.22/*", as in the file that is quantized."""
+    effort: Literal["quick", "normal", "thorough"] = "normal"
+    """How much is tried while the accuracy budget is missed: nothing, what is likely to help, or everything."""
     study: Annotated[int, Field(ge=0, le=20)] = 0
     """Quantize with so many other draws of calibration images too, as first tried; report the spread on validation."""
     activations: Literal["uint8", "int8"] | None = None
@@ -43,7 +47,7 @@ class Quantize(Table):
 
     def for_repair(self) -> Quantize:
         """Return what decides the bytes of the stage `repair`, and the defaults for the rest."""
-        update = {"equalise": self.equalise, "absorb_bias": self.absorb_bias}
+        update = {"equalise": self.equalise, "absorb_bias": self.absorb_bias, "in_float": self.in_float}
         return self.for_ranges(self.calibrators()[0]).model_copy(update=update)
 
     def calibrators(self) -> tuple[Calibrator, ...]:
