@@ -140,19 +140,28 @@ def quantize(
     size: Annotated[str, typer.Option(help="Of images, where the graph leaves it open: 224, or 240x320.")] = "",
     absorb: Annotated[bool, typer.Option("--absorb", help="Let the graph take raw uint8 pixels [N, H, W, 3].")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of calibration images.")] = 0,
+    task: Annotated[str, typer.Option(help="What the outputs are: auto, classification, or dense.")] = "auto",
+    metric: Annotated[
+        str, typer.Option(help="MODULE:FUNCTION of (float's outputs, int8's), which returns the part lost, 0-1.")
+    ] = "",
+    ship: Annotated[str, typer.Option(help="int8: ship it in spite of what it loses; auto: by the budget.")] = "auto",
+    effort: Annotated[str, typer.Option(help="While int8 loses too much, try: quick, normal or thorough.")] = "normal",
     set_: Annotated[list[str], typer.Option("--set", help="quantize.…, budget.… or bench.…: table.key=value.")] = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Quantize any float ONNX file to int8 by calibration samples; write MODEL-TARGET/model.onnx and report.json."""
     from edgekd import recipe as recipes
     from edgekd import target as targets_
-    from edgekd.standalone.asked import Request, check
+    from edgekd.standalone.asked import Request, check, insists, metric_of, task_of
     from edgekd.standalone.quantize import lines, quantize_file
 
     wanted = targets_.load(target)
-    settings = recipes.alone({"calibrator": calibrator, "samples": samples}, set_)
+    settings = recipes.alone({"calibrator": calibrator, "samples": samples, "effort": effort}, set_)
     pixels = [_numbers("--mean", mean), _numbers("--std", std)]
-    request = Request(model, data, wanted, settings, out, pixels[0], pixels[1], _sides(size), absorb, seed)
+    request = Request(
+        model, data, wanted, settings, out, pixels[0], pixels[1], _sides(size), absorb, seed,
+        task=task_of(task), metric=metric_of(metric), insist=insists(ship),
+    )  # fmt: skip
     check(request)
     say = _teller(sys.stderr if as_json else sys.stdout)
     try:

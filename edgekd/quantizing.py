@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,19 +11,35 @@ from edgekd import host as hosts
 from edgekd.quantize import sensitivity as sensitivities
 from edgekd.quantize import settled
 from edgekd.quantize.calibrate import COUNTED, calibrate, grids_of
+from edgekd.quantize.divergence import Measure
 from edgekd.quantize.entry import Entry
 from edgekd.quantize.observing import load
 from edgekd.quantize.repair import repair
-from edgekd.quantize.sensitivity import sensitivity
+from edgekd.quantize.sensitivity import Cost, sensitivity
 from edgekd.quantize.stage import quantize
 from edgekd.recipe import Calibrator, Quantize
 from edgekd.store import Artifact, Store
 from edgekd.target import Int8
 from edgekd.workload.normalisation import Normalisation
 
-Judge = Callable[[Artifact], bool]
-"""Whether candidates keep the accuracy budget."""
+
+@dataclass(frozen=True)
+class Aim:
+    """What candidates must reach to ship."""
+
+    keeps: Callable[[Artifact], bool]
+    """Whether candidates keep the accuracy budget."""
+    excess: Callable[[Artifact], float]
+    """How many times what they may lose candidates lose."""
+    measure: Measure
+    """By what nodes are ranked: the measure that decides what ships."""
+
+
 Rounding = Literal["nearest", "optq"]
+_TRIES = 4
+"""How often nodes are kept in float, unless the effort is thorough."""
+_SLACK = 2.0
+"""What is lost need not add up exactly: learned rounding is tried where it would come this near to the budget."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,17 @@ class Way:
 
     def __str__(self) -> str:
         return f"{self.calibrator} ranges, {'learned rounding' if self.rounding == 'optq' else 'rounding to nearest'}"
+
+
+def _needed(costs: Sequence[Cost], excess: float) -> int:
+    """Return how many of the most damaging nodes must go to float, if what they cost adds up."""
+    total = sum(cost.lost for cost in costs)
+    left = total
+    for count, cost in enumerate(costs, start=1):
+        left -= cost.lost
+        if left * excess <= total:
+            return count
+    return len(costs)
 
 
 @dataclass(frozen=True)
@@ -60,23 +87,34 @@ class Quantizer:
         """Return the candidates with the cheap repairs, or all that the recipe asks for by name."""
         return self._made(self._ways()[0], ())
 
-    def improved(self, keeps: Judge) -> Artifact | None:
+    def improved(self, aim: Aim) -> Artifact | None:
         """Return the least changed candidates that keep the budget, or None where none do.
 
-        Other ranges come first, then learned rounding; then, in the way whose answers are nearest to float's, the most
-        damaging nodes stay in float, as few as will do.
+        Other ranges come first, then learned rounding where it can help; then, in the way whose answers are nearest to
+        float's, the most damaging nodes stay in float, as few as will do.
         """
+        if self.config.effort == "quick":
+            return None
         best, *others = self._ways()
         for way in others:
-            if keeps(tried := self._tried(way)):
+            if aim.keeps(tried := self._tried(way)):
                 return tried
             best = max(best, way, key=self._sqnr)
-        if self.config.rounding == "auto" and self.tuned is None and self.policy.weights == "int8":
+        if self._may_learn(best, aim):
             learned = Way(best.calibrator, "optq")
-            if keeps(tried := self._tried(learned)):
+            if aim.keeps(tried := self._tried(learned)):
                 return tried
             best = max(best, learned, key=self._sqnr)
-        return self._mixed(best, keeps)
+        return self._mixed(best, aim)
+
+    def _may_learn(self, way: Way, aim: Aim) -> bool:
+        """Whether learned rounding is to be tried: not where the budget is missed with weights that are exact."""
+        if self.config.rounding != "auto" or self.tuned is not None or self.policy.weights != "int8":
+            return False
+        if self.config.effort == "thorough":
+            return True
+        by_weights = sensitivities.part_of_weights(self.sensitivity(way.calibrator, aim.measure))
+        return aim.excess(self._made(way, ())) * (1 - by_weights) <= _SLACK
 
     def _ways(self) -> list[Way]:
         """Return what is tried before more is learned: rounded as the recipe says, under each calibrator."""
@@ -93,24 +131,34 @@ class Quantizer:
     def _sqnr(self, way: Way) -> float:
         return float(self.store.metrics(self._made(way, ()))["sqnr"])
 
-    def _mixed(self, way: Way, keeps: Judge) -> Artifact | None:
-        worst = self.worst(way.calibrator)
-        fewest, most, found = 0, 1, None
-        while found is None and most <= len(worst) // 2:
-            self.store.say(f"quantize: too much is lost: {most} of {len(worst)} nodes stay in float")
-            tried = self._made(way, tuple(worst[:most]))
-            if keeps(tried):
+    def _mixed(self, way: Way, aim: Aim) -> Artifact | None:
+        """Keep the most damaging nodes in float: more of them until the budget is kept, then fewer again."""
+        costs = sensitivities.costs(self.sensitivity(way.calibrator, aim.measure))
+        is_thorough = self.config.effort == "thorough"
+        most = 1 if is_thorough else _needed(costs, aim.excess(self._made(way, ())))
+        left = len(costs) if is_thorough else _TRIES
+        if most > len(costs) // 2:
+            self.store.say("quantize: too much is lost, and no few nodes in float would mend it")
+            return None
+        fewest, found = 0, None
+        while found is None and left > 0 and most <= len(costs) // 2:
+            if aim.keeps(tried := self._mixed_of(way, costs, most)):
                 found = tried
             else:
                 fewest, most = most, most * 2
-        while found is not None and most - fewest > 1:
+            left -= 1
+        while found is not None and left > 0 and most - fewest > 1:
             middle = (fewest + most) // 2
-            tried = self._made(way, tuple(worst[:middle]))
-            if keeps(tried):
+            if aim.keeps(tried := self._mixed_of(way, costs, middle)):
                 found, most = tried, middle
             else:
                 fewest = middle
+            left -= 1
         return found
+
+    def _mixed_of(self, way: Way, costs: Sequence[Cost], count: int) -> Artifact:
+        self.store.say(f"quantize: too much is lost: {count} of {len(costs)} nodes stay in float")
+        return self._made(way, tuple(cost.node for cost in costs[:count]))
 
     def with_in_float(self, nodes: tuple[str, ...]) -> Artifact:
         """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
@@ -141,15 +189,16 @@ class Quantizer:
         mean, std = float(entry.zero_point), 1 / entry.scale
         return Normalisation(mean=(mean, mean, mean), std=(std, std, std))
 
-    def worst(self, calibrator: Calibrator) -> list[str]:
-        """Return the nodes in the order of what their integers cost, the most damaging first."""
+    def sensitivity(self, calibrator: Calibrator, measure: Measure) -> Path:
+        """Return the file of what each node's integers cost."""
         repaired = self.repaired()
+        config = self.config.for_ranges(calibrator).model_copy(update={"effort": self.config.effort})
         rows = self.store.run(
             sensitivity, repaired=repaired.path, observed=self._observed(repaired).path, samples=self.samples,
-            policy=self.policy, config=self.config.for_ranges(calibrator), kernels=hosts.kernels(),
+            policy=self.policy, config=config, classes=measure.classes, metric=measure.metric, kernels=hosts.kernels(),
         )  # fmt: skip
         self.store.metrics(rows)
-        return sensitivities.worst(rows.path)
+        return rows.path
 
     def _made(self, way: Way, in_float: tuple[str, ...]) -> Artifact:
         repaired = self.repaired()

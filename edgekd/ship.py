@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import onnxruntime as ort
 from edgekd import host as hosts
 from edgekd.bench.measure import Measured, measure
 from edgekd.evaluate.stage import agree
+from edgekd.quantize.divergence import Measure
 from edgekd.quantize.stage import FLOAT
-from edgekd.quantizing import Quantizer
+from edgekd.quantizing import Aim, Quantizer
 from edgekd.recipe import Bench
 from edgekd.runtime import settings_of
 from edgekd.store import Artifact, Store
@@ -33,6 +34,8 @@ class Shipped:
     candidates: Artifact
     file: str
     reason: str
+    refused: Path | None = None
+    """The int8 file that was made and is not shipped; None where it is, or none was made."""
 
     @property
     def precision(self) -> str:
@@ -73,6 +76,10 @@ class Judge:
     """What part two evaluations differ in, by their files."""
     chance: float = 0.0
     """What a network that knows nothing reaches: one over the number of classes."""
+    measure: Measure = field(default_factory=Measure)
+    """By what nodes are ranked where some must stay in float."""
+    words: Callable[[Artifact, str], str] = lambda candidates, file: "points on validation"
+    """What a candidate's loss is a part of."""
 
     def lost(self, candidates: Artifact, file: str) -> float:
         """Return the points, as a fraction, that a candidate loses."""
@@ -90,6 +97,16 @@ class Judge:
         lost_by_float = self.lost_by_float(candidates)
         right = 1.0 if self.val_was_seen else float(self.teacher.metrics["top1"]) - lost_by_float
         return may_ship(self.lost(candidates, file), lost_by_float, self.allowed, right - self.chance)
+
+    def excess(self, candidates: Artifact, file: str) -> float:
+        """Return how many times what it may cost a candidate costs beside its float parent."""
+        parent = self.lost_by_float(candidates)
+        allowed = _DROP if self.allowed is None else max(self.allowed - parent, min(max(self.allowed, 0.0), _DROP))
+        return (self.lost(candidates, file) - parent) / max(allowed, 1e-6)
+
+    def says_lost(self, candidates: Artifact, file: str) -> str:
+        """Say how much a candidate loses, and of what."""
+        return f"{100 * self.lost(candidates, file):.2f} {self.words(candidates, file)}"
 
 
 def may_ship(lost: float, lost_by_float: float, allowed: float | None, known: float) -> bool:
@@ -111,28 +128,36 @@ def may_ship(lost: float, lost_by_float: float, allowed: float | None, known: fl
 
 
 def ship(
-    store: Store, bench: Bench, target: Target, candidates: Artifact, quantizer: Quantizer | None, judge: Judge
+    store: Store,
+    bench: Bench,
+    target: Target,
+    candidates: Artifact,
+    quantizer: Quantizer | None,
+    judge: Judge,
+    insist: bool = False,
 ) -> Shipped:
     """Pick the first candidate that keeps the accuracy budget on validation and is no slower than float.
 
-    Where int8 does not keep it, `quantizer` tries harder. Raises EdgekdError.
+    Where int8 does not keep it, `quantizer` tries harder. With `insist` int8 ships all the same. Raises EdgekdError.
     """
     wanted = store.metrics(candidates)["candidates"][0]
     if wanted == FLOAT:
         return Shipped(candidates, FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
     for file in store.metrics(candidates)["candidates"]:
         store.metrics(judge.evaluate(candidates.path / file))
-    lost = judge.lost(candidates, wanted)
-    if not judge.keeps(candidates, wanted):
-        improved = quantizer.improved(lambda tried: judge.keeps(tried, wanted)) if quantizer else None
-        precision = wanted.removesuffix(".onnx")
-        if improved is None:
-            return Shipped(candidates, FLOAT, f"{precision} loses {100 * lost:.2f} points on validation")
-        candidates = improved
-    return _fast_enough(store, bench, target, Shipped(candidates, wanted, ""))
+    if judge.keeps(candidates, wanted):
+        return _fast_enough(store, bench, target, Shipped(candidates, wanted, ""), insist)
+    aim = Aim(lambda tried: judge.keeps(tried, wanted), lambda tried: judge.excess(tried, wanted), judge.measure)
+    improved = quantizer.improved(aim) if quantizer else None
+    if improved is not None:
+        return _fast_enough(store, bench, target, Shipped(improved, wanted, ""), insist)
+    loses = f"{wanted.removesuffix('.onnx')} loses {judge.says_lost(candidates, wanted)}"
+    if insist:
+        return Shipped(candidates, wanted, f"as --ship asks, although {loses}")
+    return Shipped(candidates, FLOAT, loses, candidates.path / wanted)
 
 
-def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped) -> Shipped:
+def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped, insist: bool) -> Shipped:
     """Return it with what the clock says of it, or its float parent where that is faster."""
     effort = _effort(wanted)
     here = hosts.this()
@@ -148,7 +173,9 @@ def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped) ->
     times = float(store.choose("ship", _question(store, target, [wanted.parent, wanted.path]), faster))
     if times < 1:
         reason = f"{wanted.precision} is slower here: {times:.2f}× the speed of float"
-        return Shipped(wanted.candidates, FLOAT, reason)
+        if insist:
+            return Shipped(wanted.candidates, wanted.file, f"as --ship asks, although {reason}")
+        return Shipped(wanted.candidates, FLOAT, reason, wanted.path)
     reason = f"{times:.2f}× as fast as its float parent when it was chosen{effort}"
     return Shipped(wanted.candidates, wanted.file, reason)
 

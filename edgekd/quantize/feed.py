@@ -16,6 +16,15 @@ Inputs = dict[str, NDArray[Any]]
 """One batch: arrays [N, ...] by the graph's input names."""
 
 
+_BATCH_BYTES = 8 * 2**20
+"""What the inputs of one batch may take; the tensors that a graph makes of them take some ten times as much each."""
+_HELD_BYTES = 64 * 2**20
+
+
+def _bytes(inputs: Inputs) -> int:
+    return sum(value.nbytes for value in inputs.values())
+
+
 def spread(count: int, wanted: int) -> NDArray[np.int64]:
     """Return at most `wanted` indices below `count`, evenly spread over all."""
     wanted = min(wanted, count)
@@ -35,16 +44,23 @@ class Feed:
             yield start, self.take(start, min(start + size, self.count))
 
     def batches_for(self, session: Any, most: int) -> Iterator[tuple[int, Inputs]]:
-        """Yield batches as a session takes them: of `most` images, or of what its graph fixes, the rest left out.
+        """Yield batches as a session takes them: of `most` images, fewer of large ones, or of what its graph fixes.
+
+        What does not fill a fixed batch is left out.
 
         Raises ModelError where there are fewer images than the graph takes at once.
         """
         fixed = fixed_batch(session)
         if fixed is None:
-            return self.batches(most)
+            return self.batches(self._within(most))
         if self.count < fixed:
             raise ModelError(f"the graph takes {fixed} at once, there are {self.count}", "give more samples")
         return Feed(self.count // fixed * fixed, self.take).batches(fixed)
+
+    def _within(self, most: int) -> int:
+        """Return how many images a batch holds: what a graph makes of large ones takes gigabytes otherwise."""
+        one = _bytes(self.take(0, 1)) if self.count else 0
+        return max(1, min(most, _BATCH_BYTES // max(1, one)))
 
     def few(self, wanted: int, model: ModelProto) -> Feed:
         """Return as many images as `first`, or as a graph takes at once where it fixes that and takes more."""
@@ -52,10 +68,17 @@ class Feed:
         return self.first(max(wanted, dims[0].dim_value if dims else 0))
 
     def first(self, wanted: int) -> Feed:
-        """Return `wanted` images spread evenly over all, held in memory."""
-        parts = [self.take(int(index), int(index) + 1) for index in spread(self.count, wanted)]
-        held = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return Feed(len(parts), lambda start, stop: {name: value[start:stop] for name, value in held.items()})
+        """Return `wanted` images spread evenly over all, held in memory where they are small."""
+        indices = spread(self.count, wanted)
+
+        def take(start: int, stop: int) -> Inputs:
+            parts = [self.take(int(index), int(index) + 1) for index in indices[start:stop]]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+        if not len(indices) or len(indices) * _bytes(self.take(0, 1)) > _HELD_BYTES:
+            return Feed(len(indices), take)
+        held = take(0, len(indices))
+        return Feed(len(indices), lambda start, stop: {name: value[start:stop] for name, value in held.items()})
 
 
 def fixed_batch(session: Any) -> int | None:

@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.quantize import qdq, settled, trial
 from edgekd.quantize.calibrate import grids_of
+from edgekd.quantize.divergence import Measure
 from edgekd.quantize.entry import labels_of
-from edgekd.quantize.feed import spread
+from edgekd.quantize.feed import Feed, spread
+from edgekd.quantize.grid import rounded_weight, weight_scales
 from edgekd.quantize.observing import load
+from edgekd.quantize.settled import Settled
+from edgekd.quantize.trial import Answers
+from edgekd.quantize.wiring import Wiring, copied
 from edgekd.recipe import Quantize
+from edgekd.ref import Ref
 from edgekd.run import Progress, Run
 from edgekd.store import Metrics, stage
 from edgekd.target import Int8
 
 HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool"}
 """What is tried: operators whose integers may cost accuracy. Moves and activations follow their neighbours."""
-_IMAGES = 128
+_IMAGES = 32
+_IMAGES_THOROUGH = 128
 
 
-@stage(writes="sensitivity.json", version=1, tools=("onnx", "onnxruntime", "numpy"))
+@dataclass(frozen=True)
+class Cost:
+    """What one node alone costs when it is quantized, 0-1, by the measure that decides what ships."""
+
+    node: str
+    lost: float
+
+
+@stage(writes="sensitivity.json", version=2, tools=("onnx", "onnxruntime", "numpy"))
 def sensitivity(
-    out: Path, run: Run, repaired: Path, observed: Path, samples: Path, policy: Int8, config: Quantize, kernels: str
+    out: Path,
+    run: Run,
+    repaired: Path,
+    observed: Path,
+    samples: Path,
+    policy: Int8,
+    config: Quantize,
+    classes: tuple[str, ...],
+    metric: Ref | None,
+    kernels: str,
 ) -> Metrics:
-    """Write per node the SQNR in dB when it alone is quantized, worst first, and with labels what top-1 loses.
+    """Write per node what is lost when it alone is quantized, worst first, and with labels what top-1 loses.
 
-    One pass over the nodes, always in the graph's order, on images spread evenly over the calibration set.
+    What is lost is measured as it is where shipping is decided, but that scores of classes count as values: on a few
+    images hardly any class flips. One pass over the nodes, always in the graph's order.
     """
     found = settled.load(repaired)
     whole = found.entry.feed(samples)
-    feed = whole.few(_IMAGES, found.model)
+    feed = whole.few(_IMAGES_THOROUGH if config.effort == "thorough" else _IMAGES, found.model)
     reference = trial.answers(found.model, feed)
-    labels = labels_of(samples)
-    picked = labels[spread(whole.count, feed.count)] if labels is not None else None
+    picked = _labels(samples, whole, feed)
+    measure = Measure(classes, metric).smooth
     grids = grids_of(load(observed), found, policy, config)
     nodes = [node.name for node in found.model.graph.node if node.op_type in HEAVY and node.name not in found.in_float]
     rows = []
@@ -43,20 +71,51 @@ def sensitivity(
         run.show(Progress("sensitivity", number, len(nodes), name))
         alone = qdq.quantized(found.model, grids, {}, policy, found.in_float, frozenset({name}))
         answers = trial.answers(alone, feed)
-        row = {"node": name, "sqnr": round(trial.sqnr(reference, answers), 3)}
-        if picked is not None and len(reference) == 1:
-            output = next(iter(reference))
-            if reference[output].ndim == 2:
-                # A graph whose batch is fixed leaves out what does not fill one.
-                classes = picked[: len(reference[output])]
-                right = [(each[output].argmax(1) == classes).mean() for each in (reference, answers)]
-                row["top1_lost"] = round(float(right[0] - right[1]), 6)
-        rows.append(row)
-    rows.sort(key=lambda row: (row["sqnr"], row["node"]))
-    out.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    return {"nodes": len(rows), "worst": rows[:5], "median_sqnr": float(np.median([row["sqnr"] for row in rows]))}
+        lost, noise = measure.lost(reference, answers), trial.sqnr(reference, answers)
+        row = {"node": name, "lost": round(lost, 9), "sqnr": round(noise, 3)}
+        rows.append(row | _top1_lost(reference, answers, picked))
+    rows.sort(key=lambda row: (-row["lost"], row["sqnr"], row["node"]))
+    together = trial.answers(qdq.quantized(found.model, grids, {}, policy, found.in_float), feed)
+    whole_lost = {"lost": measure.lost(reference, together)}
+    whole_lost["by_weights"] = measure.lost(reference, _with_rounded_weights(found, policy, feed))
+    out.write_text(json.dumps({"nodes": rows, **whole_lost}, indent=1), encoding="utf-8")
+    median = float(np.median([row["sqnr"] for row in rows])) if rows else None
+    return {"nodes": len(rows), "worst": rows[:5], "median_sqnr": median, **whole_lost}
 
 
-def worst(file: Path) -> list[str]:
-    """Return the nodes that `sensitivity` wrote, the most damaging first."""
-    return [row["node"] for row in json.loads(file.read_text(encoding="utf-8"))]
+def costs(file: Path) -> tuple[Cost, ...]:
+    """Return what `sensitivity` wrote of each node, the most damaging first."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["nodes"]
+    return tuple(Cost(row["node"], row["lost"]) for row in rows)
+
+
+def part_of_weights(file: Path) -> float:
+    """Return what part, 0-1, of all that is lost is lost when the weights alone are rounded."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return min(1.0, found["by_weights"] / found["lost"]) if found["lost"] else 0.0
+
+
+def _labels(samples: Path, whole: Feed, feed: Feed) -> NDArray[np.int64] | None:
+    labels = labels_of(samples)
+    return labels[spread(whole.count, feed.count)] if labels is not None else None
+
+
+def _top1_lost(reference: Answers, answers: Answers, labels: NDArray[np.int64] | None) -> dict[str, Any]:
+    """Return what the one output loses of top-1; nothing where there are no labels, or it is not scores of classes."""
+    output = next(iter(reference))
+    if labels is None or len(reference) != 1 or reference[output].ndim != 2:
+        return {}
+    # A graph whose batch is fixed leaves out what does not fill one.
+    classes = labels[: len(reference[output])]
+    before, after = ((each[output].argmax(1) == classes).mean() for each in (reference, answers))
+    return {"top1_lost": round(float(before - after), 6)}
+
+
+def _with_rounded_weights(found: Settled, policy: Int8, feed: Feed) -> Answers:
+    """Return the answers of the float graph with its weights rounded to nearest."""
+    wiring = Wiring(copied(found.model))
+    for node in found.model.graph.node:
+        weight = wiring.weight(node)
+        if weight is not None and node.name not in found.in_float:
+            wiring.set(node.input[1], rounded_weight(weight, weight_scales(weight, policy), policy))
+    return trial.answers(wiring.model, feed)

@@ -10,20 +10,33 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgekd import host, runtime
+from edgekd.quantize.divergence import noise_shares
 from edgekd.quantize.feed import Feed
 
 IMAGES = 64
 _BATCH = 32
-Answers = dict[str, NDArray[np.float64]]
+_MOST_BYTES = 128 * 2**20
+"""What the answers of one graph may take: of dense outputs, as many images are tried as that holds."""
+Answers = dict[str, NDArray[Any]]
 
 
 def answers(model: ModelProto, feed: Feed) -> Answers:
-    """Return all outputs, [N, ...] each, for a feed that fits into memory."""
+    """Return all outputs, [N, ...] each, of as many samples of the feed as their answers fit into memory."""
     session = runtime.open_model(model, runtime.without_saturation(host.this(), host.cores()))
+    return answers_of(session, feed, _BATCH, _MOST_BYTES)
+
+
+def answers_of(session: Any, feed: Feed, batch: int, most_bytes: int) -> Answers:
+    """Return all outputs of a session, `batch` samples at a time at most, until they take `most_bytes`."""
     names = [value.name for value in session.get_outputs()]
-    batches = feed.batches_for(session, _BATCH)
-    parts = [runtime.answer(session, names, inputs) for _, inputs in batches]
-    return {name: joined([part[at] for part in parts]).astype(np.float64) for at, name in enumerate(names)}
+    parts: list[list[NDArray[Any]]] = []
+    held = 0
+    for _, inputs in feed.batches_for(session, batch):
+        parts.append(runtime.answer(session, names, inputs))
+        held += sum(part.nbytes for part in parts[-1])
+        if held > most_bytes:
+            break
+    return {name: joined([part[at] for part in parts]) for at, name in enumerate(names)}
 
 
 def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -31,10 +44,12 @@ def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([np.atleast_1d(part) for part in parts])
 
 
-def sqnr(reference: Mapping[str, NDArray[np.float64]], found: Mapping[str, NDArray[np.float64]]) -> float:
-    """Return 10·log10(signal / noise) in dB over all outputs; each output counts alike whatever its scale."""
-    noise = 0.0
-    for name, signal in reference.items():
-        power = float((signal**2).mean()) or 1.0
-        noise += float(((signal - found[name]) ** 2).mean()) / power
-    return float(-10 * np.log10(max(noise / len(reference), 1e-12)))
+def sqnr(reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> float:
+    """Return 10·log10(signal / noise) in dB; each group of channels of each output counts alike, whatever its scale."""
+    shares = noise_shares(reference, found)
+    return to_db(float(np.mean(shares)) if shares else 0.0)
+
+
+def to_db(share: float) -> float:
+    """Return noise over signal as a ratio in dB, at most 120."""
+    return float(-10 * np.log10(max(share, 1e-12)))

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import onnx
 import onnx.version_converter
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from edgekd import front, runtime
+from edgekd import front, ref, runtime
 from edgekd import host as hosts
 from edgekd.beside import check_writable
-from edgekd.errors import DataError, ModelError, TargetError, first_line
+from edgekd.errors import DataError, ModelError, RecipeError, TargetError, did_you_mean, first_line
 from edgekd.quantize.entry import Entry
 from edgekd.recipe import Alone
+from edgekd.ref import Ref
 from edgekd.target import Target
 from edgekd.workload.normalisation import Normalisation
 
-_WRITTEN = {"model.onnx", "report.json"}
+Task = Literal["auto", "classification", "dense"]
+_WRITTEN = {"model.onnx", "int8.onnx", "report.json"}
 _OLDEST, _OPSET, _IR = 13, 18, 8
 """DequantizeLinear has had scales per channel since opset 13."""
 
@@ -38,11 +41,39 @@ class Request:
     size: tuple[int, int] | None = None
     absorb: bool = False
     seed: int = 0
+    task: Task = "auto"
+    """What the outputs are, where neither the graph nor labels tell: scores of classes, or anything else."""
+    metric: Ref | None = None
+    """The user's own measure of what is lost."""
+    insist: bool = False
+    """Ship int8 in spite of the guard."""
 
     @property
     def folder(self) -> Path:
         """Where the result goes."""
         return self.out / f"{self.model.stem}-{self.target.name}"
+
+
+def task_of(text: str) -> Task:
+    """Read --task. Raises RecipeError."""
+    for known in get_args(Task):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise RecipeError(
+        f'--task "{text}" is unknown', f"{did_you_mean(text, get_args(Task))}auto, classification or dense"
+    )
+
+
+def metric_of(text: str) -> Ref | None:
+    """Read --metric, a function in a module that is installed or lies in the current folder. Raises RecipeError."""
+    return ref.resolve(text, Path.cwd()) if text else None
+
+
+def insists(text: str) -> bool:
+    """Read --ship: whether int8 ships whatever it loses. Raises RecipeError."""
+    if text not in {"auto", "int8"}:
+        raise RecipeError(f'--ship "{text}" is unknown', "auto: by the budget; int8: whatever it loses")
+    return text == "int8"
 
 
 def check(request: Request) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from edgekd.quantize.trial import sqnr
+from edgekd.errors import ModelError
+from edgekd.quantize.divergence import Answers, Difference, Measure
+from edgekd.quantize.trial import to_db
+from edgekd.quantize.wiring import Wiring, attribute
 
-Answers = dict[str, NDArray[Any]]
 _PREFIX = "output/"
 """An output may be named as one of numpy's own arguments."""
+_PASSED_ON = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Cast"})
 
 
 def write(answers: Answers, file: Path) -> None:
@@ -27,35 +31,65 @@ def read(file: Path) -> Answers:
         return {name.removeprefix(_PREFIX): archive[name] for name in archive.files}
 
 
-def are_classes(output: NDArray[Any]) -> bool:
-    """Whether an output is scores of classes, [N, classes]."""
-    return output.ndim == 2 and output.shape[1] > 1 and np.issubdtype(output.dtype, np.floating)
+def classes_of(model: ModelProto, task: str, has_labels: bool) -> tuple[str, ...]:
+    """Return the outputs that are scores of classes, [N, classes].
 
-
-def disagreement(one: Path, other: Path) -> float:
-    """Return how far two evaluations differ, 0-1, over all outputs the worst.
-
-    Of scores the part of samples whose class differs; of integers the part that differs; of other numbers the error
-    relative to the float parent's.
+    Those that the user says (`task` "classification"), that a Softmax makes, or that the labels of the data fit: any
+    other [N, C] may as well be an embedding, a spectrum or landmarks. Raises ModelError for a task that no output fits.
     """
-    found = read(other)
-    return max((_of(value, found[name]) for name, value in read(one).items()), default=0.0)
+    rows = [value.name for value in model.graph.output if _may_be_classes(value)]
+    if task == "classification" and not rows:
+        raise ModelError(
+            "--task classification: no output of the graph is [N, classes]", "leave --task out for dense outputs"
+        )
+    if task == "dense":
+        return ()
+    if task == "classification" or (has_labels and len(model.graph.output) == 1):
+        return tuple(rows)
+    wiring = Wiring(model)
+    return tuple(name for name in rows if _is_softmax(name, wiring))
 
 
-def _of(parent: NDArray[Any], found: NDArray[Any]) -> float:
-    if are_classes(parent):
-        return float((parent.argmax(1) != found.argmax(1)).mean())
-    if not np.issubdtype(parent.dtype, np.floating):
-        return float((parent != found).mean())
-    if np.array_equal(parent, found):
-        return 0.0
-    return min(1.0, float(10 ** (-sqnr({"": parent.astype(np.float64)}, {"": found.astype(np.float64)}) / 20)))
+@dataclass(frozen=True)
+class Comparison:
+    """What a file loses against its float parent."""
+
+    lost: float
+    """0-1: by the user's metric where there is one, else the worst output's."""
+    words: str
+    """What `lost` is a part of."""
+    outputs: tuple[Difference, ...]
+
+    @property
+    def agreement(self) -> float | None:
+        """The part of samples with the same class; None where an output is something else."""
+        if not self.outputs or any(each.kind != "classes" for each in self.outputs):
+            return None
+        return 1 - max(each.lost for each in self.outputs)
+
+    @property
+    def sqnr(self) -> float:
+        """The smallest signal-to-noise ratio of all outputs and their groups of channels, in dB."""
+        return to_db(max((each.noise for each in self.outputs), default=0.0))
 
 
-def worst_sqnr(one: Path, other: Path) -> float:
-    """Return the smallest signal-to-noise ratio of all outputs, in dB."""
-    parent, found = read(one), read(other)
-    ratios = [
-        sqnr({name: value.astype(np.float64)}, {name: found[name].astype(np.float64)}) for name, value in parent.items()
-    ]
-    return min(ratios, default=120.0)
+def compare(one: Path, other: Path, measure: Measure) -> Comparison:
+    """Compare two evaluations, the float parent's first. Raises EdgekdError where the user's metric fails."""
+    reference, found = read(one), read(other)
+    outputs = measure.differences(reference, found)
+    return Comparison(measure.lost(reference, found), measure.words(outputs), outputs)
+
+
+def _may_be_classes(value: ValueInfoProto) -> bool:
+    tensor = value.type.tensor_type
+    dims = tensor.shape.dim
+    is_float = tensor.elem_type in {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE}
+    return is_float and len(dims) >= 2 and dims[1].dim_value != 1 and all(dim.dim_value == 1 for dim in dims[2:])
+
+
+def _is_softmax(name: str, wiring: Wiring) -> bool:
+    """Whether a Softmax makes an output, perhaps passed on by nodes that compute nothing."""
+    node = wiring.producer.get(name)
+    while node is not None and node.op_type in _PASSED_ON:
+        node = wiring.producer.get(node.input[0])
+    return node is not None and node.op_type in {"Softmax", "LogSoftmax"} and attribute(node, "axis", -1) in (-1, 1)

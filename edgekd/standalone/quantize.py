@@ -17,7 +17,9 @@ from edgekd.bench import profile
 from edgekd.beside import replaced
 from edgekd.operators import in_float, that_run
 from edgekd.quantize import settled
+from edgekd.quantize.divergence import Difference, Measure, listed
 from edgekd.quantize.stage import FLOAT, INT8, convert
+from edgekd.quantize.trial import to_db
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import least_top1
 from edgekd.run import Run
@@ -25,8 +27,11 @@ from edgekd.runtime import exact_here
 from edgekd.ship import Judge, Shipped, cost_of_float, ship
 from edgekd.standalone import judging
 from edgekd.standalone.asked import Request, entry_of, loaded
+from edgekd.standalone.judging import Comparison
 from edgekd.standalone.samples import CALIBRATION, Evaluator, collect
-from edgekd.store import Store
+from edgekd.store import Artifact, Store
+
+_TOP1 = "points of top-1"
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,36 @@ def quantize_file(request: Request, run: Run) -> Quantized:
         return _written(request, shipped, report)
 
 
+def _judge(request: Request, parent: Artifact, evaluator: Evaluator, classes: tuple[str, ...]) -> Judge:
+    """Return the judge of what may ship: by labels, by the classes of the float file, or by what it answers."""
+    measure = Measure(classes, request.metric)
+    given = request.settings.budget.max_accuracy_drop
+    by_labels = evaluator.has_labels and request.metric is None
+
+    def compare(candidates: Artifact, file: str) -> Comparison:
+        return judging.compare(parent.path, evaluator(candidates.path / file).path, measure)
+
+    return Judge(
+        evaluator,
+        parent,
+        not by_labels,
+        given if given is not None else request.target.budget.max_accuracy_drop,
+        lambda one, other: judging.compare(one, other, measure).lost,
+        chance=_chance(parent, classes),
+        measure=measure,
+        words=lambda candidates, file: _TOP1 if by_labels else f"% {compare(candidates, file).words}",
+    )
+
+
+def _chance(parent: Artifact, classes: tuple[str, ...]) -> float:
+    answers = judging.read(parent.path)
+    return max((1 / max(2, answers[name].shape[1]) for name in classes), default=0.0)
+
+
 def _shipped(
     request: Request, store: Store, quantizer: Quantizer, graph: Path, folder: Path, has_labels: bool
 ) -> tuple[Shipped, Judge]:
+    classes = judging.classes_of(onnx.load(graph), request.task, has_labels)
     precision = request.target.precision_under(request.settings.quantize)
     fed = quantizer.entry
     if precision == "int8":
@@ -75,10 +107,9 @@ def _shipped(
             "the folders in their order, or --mean and --std are others; judged by agreement with it instead"
         )
         evaluator = replace(evaluator, has_labels=False)
-    given = request.settings.budget.max_accuracy_drop
-    allowed = given if given is not None else request.target.budget.max_accuracy_drop
-    judge = Judge(evaluator, parent, not evaluator.has_labels, allowed, judging.disagreement)
-    return ship(store, request.settings.bench, request.target, candidates, quantizer, judge), judge
+    judge = _judge(request, parent, evaluator, classes)
+    bench, target = request.settings.bench, request.target
+    return ship(store, bench, target, candidates, quantizer, judge, request.insist), judge
 
 
 def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipped, judge: Judge) -> dict[str, Any]:
@@ -90,18 +121,21 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
     shares = profile.shares(shipped.path, settings) if left and repaired else {}
     parent, final = judge.evaluate(shipped.parent), judge.evaluate(shipped.path)
     accuracy = {"float": parent.metrics["top1"], "shipped": final.metrics["top1"]}
-    answers = judging.read(parent.path)
-    has_classes = all(judging.are_classes(value) for value in answers.values())
+    compared = judging.compare(parent.path, final.path, judge.measure)
+    judged = min((len(value) for value in judging.read(parent.path).values()), default=0)
     return {
         "model": request.model.name,
         "target": request.target.name,
         "precision": shipped.precision,
         "shipped_because": shipped.reason,
-        "samples_judged": min((len(value) for value in answers.values()), default=0),
+        "samples_judged": judged,
         "top1": None if judge.val_was_seen else accuracy,
-        "agreement_with_float": 1 - judging.disagreement(parent.path, final.path) if has_classes else None,
-        "sqnr_db": judging.worst_sqnr(parent.path, final.path),
+        "agreement_with_float": compared.agreement,
+        "sqnr_db": compared.sqnr,
+        "outputs": [_output(each) for each in compared.outputs],
+        "measure": judge.words(shipped.candidates, shipped.file),
         "lost": judge.lost(shipped.candidates, shipped.file),
+        "refused": _refused(shipped, judge),
         "allowed": judge.allowed,
         "size_kb": {"float": _size(shipped.parent), "shipped": _size(shipped.path)},
         "operators_in_float": {name: {"count": count, "time": shares.get(name, 0.0)} for name, count in left.items()},
@@ -111,6 +145,20 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
     }
 
 
+def _output(each: Difference) -> dict[str, Any]:
+    channels = listed(each.channels) if each.channels else "all"
+    return {"name": each.output, "kind": each.kind, "worst": channels, "lost": each.lost, "sqnr_db": to_db(each.noise)}
+
+
+def _refused(shipped: Shipped, judge: Judge) -> dict[str, Any] | None:
+    """Return what the report says of the int8 file that lies beside a float one; None where there is none."""
+    if shipped.refused is None:
+        return None
+    parent, found = judge.evaluate(shipped.parent), judge.evaluate(shipped.refused)
+    compared = judging.compare(parent.path, found.path, judge.measure)
+    return {"file": "int8.onnx", "lost": compared.lost, "outputs": [_output(each) for each in compared.outputs]}
+
+
 def _size(file: Path) -> float:
     return file.stat().st_size / 1000
 
@@ -118,6 +166,8 @@ def _size(file: Path) -> float:
 def _written(request: Request, shipped: Shipped, report: dict[str, Any]) -> Quantized:
     with replaced(request.folder) as part:
         shutil.copyfile(shipped.path, part / "model.onnx")
+        if shipped.refused is not None:
+            shutil.copyfile(shipped.refused, part / "int8.onnx")
         (part / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     allowed = report["allowed"]
     return Quantized(request.folder, report, missed=allowed is not None and report["lost"] > allowed)
@@ -136,6 +186,9 @@ def lines(result: Quantized) -> list[str]:
     if report["top1"] is not None:
         found = report["top1"]
         text.append(f"  top-1 {100 * found['float']:.2f} % float, {100 * found['shipped']:.2f} % {report['precision']}")
+    if report["refused"] is not None:
+        lost = report["refused"]["lost"]
+        text.append(f"  the int8 file lies beside it as int8.onnx ({100 * lost:.2f} % lost); --ship int8 ships it")
     text += [f"  note: {note}" for note in report["notes"]]
     if report["front"].get("front_exact") is False:
         kept = 100 * report["front"]["front_agreement"]
@@ -145,5 +198,8 @@ def lines(result: Quantized) -> list[str]:
         text.append(f"  in float after onnxruntime's optimisation, of the time: {', '.join(named)}")
     if report["allowed"] is not None:
         state = "missed" if result.missed else "met"
-        text.append(f"  budget {state}: max_accuracy_drop asked {report['allowed']:.4g}, got {report['lost']:.4g}")
+        text.append(
+            f"  budget {state}: max_accuracy_drop asked {report['allowed']:.4g}, got {report['lost']:.4g} "
+            f"({report['measure'].removeprefix('% ')})"
+        )
     return text

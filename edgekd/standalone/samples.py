@@ -14,7 +14,7 @@ from onnx import ModelProto, ValueInfoProto
 from edgekd import host as hosts
 from edgekd import runtime
 from edgekd.quantize.entry import Entry, labels_of
-from edgekd.quantize.trial import joined
+from edgekd.quantize.trial import answers_of
 from edgekd.run import Run
 from edgekd.runtime import exact_here
 from edgekd.standalone import judging
@@ -85,19 +85,13 @@ class Evaluator:
         if labels is None:
             return Artifact("evaluate", found, {"top1": 0.0})
         scores = next(iter(judging.read(found).values()))
-        return Artifact("evaluate", found, {"top1": float((scores.argmax(1) == labels[: len(scores)]).mean())})
+        named = scores.reshape(len(scores), -1).argmax(1)
+        return Artifact("evaluate", found, {"top1": float((named == labels[: len(named)]).mean())})
 
     def _answers(self, file: Path) -> dict[str, NDArray[Any]]:
         session = runtime.open_session(file, exact_here(self.target, hosts.this(), hosts.cores()))
         fed = self.fed
         if fed is None or fed.kind == "absorbed":
             fed = Entry(kind="pixels", name=session.get_inputs()[0].name)
-        names = [value.name for value in session.get_outputs()]
-        parts: list[list[NDArray[Any]]] = []
-        held = 0
-        for _, inputs in fed.feed(self.folder / JUDGED).batches_for(session, _BATCH):
-            parts.append(runtime.answer(session, names, inputs))
-            held += sum(part.nbytes for part in parts[-1])
-            if held > _MOST_BYTES:
-                break  # dense outputs: as many images as memory holds, the same ones of every file
-        return {name: joined([part[at] for part in parts]) for at, name in enumerate(names)}
+        # Of dense outputs as many images as memory holds, the same ones of every file.
+        return answers_of(session, fed.feed(self.folder / JUDGED), _BATCH, _MOST_BYTES)
