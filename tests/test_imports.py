@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
         "host",
         "recipe",
+        "ref",
         "run",
         "store",
         "target",
@@ -72,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
     "standalone": {"beside", "errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
-    | {"quantizing", "ship", "quantization", "bench", "evaluate", "quantize", "workload"},
+    | {"ref", "quantizing", "ship", "quantization", "bench", "evaluate", "quantize", "workload"},
     "outcome": {
         "products",
         "project",

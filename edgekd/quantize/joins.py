@@ -22,7 +22,7 @@ from edgekd.quantize.wiring import Wiring, attribute
 APART = 16.0
 """Parts whose largest magnitudes are further apart than this do not share 256 levels: four bits would be left."""
 _LEARNED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-_DECODING = 64
+_DECODING = 32
 """A layer of at most this many weights is arithmetic, such as YOLOv8's expectation over box distances, a Conv of 16."""
 _SUMS = frozenset({"Add", "Sub"})
 _JOINS = _SUMS | {"Concat", "Mul", "Div", "Where"}

@@ -1,4 +1,4 @@
-"""How far two evaluations differ, by the kind of each output."""
+"""What counts as classes, and how two evaluations on disk compare."""
 
 from __future__ import annotations
 
@@ -6,45 +6,60 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 
-from edgekd.standalone.judging import are_classes, disagreement, read, worst_sqnr, write
+from edgekd.errors import ModelError
+from edgekd.quantize.divergence import Measure
+from edgekd.standalone.judging import classes_of, compare, read, write
+from tests.quantize.graphs import graph, node
 
 SCORES = np.eye(4, dtype=np.float32)[np.arange(20) % 4]
 
 
-def compared(folder: Path, one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> tuple[float, float]:
-    write(one, folder / "one.npz")
-    write(other, folder / "other.npz")
-    return disagreement(folder / "one.npz", folder / "other.npz"), worst_sqnr(folder / "one.npz", folder / "other.npz")
+def rows(*nodes: str, columns: int | str = 640) -> ModelProto:
+    """An output [N, columns], made by these operators one after the other."""
+    names = ["x", *(f"t{number}" for number in range(len(nodes) - 1)), "y"]
+    body = [node(kind, [source], result) for kind, source, result in zip(nodes, names[:-1], names[1:], strict=True)]
+    return graph(body, {}, given=["N", columns], made=["N", columns])
 
 
-def test_of_scores_the_part_whose_class_differs_counts(tmp_path: Path) -> None:
-    changed = SCORES.copy()
-    changed[:3] = np.roll(changed[:3], 1, axis=1)
-    assert compared(tmp_path, {"y": SCORES}, {"y": changed})[0] == pytest.approx(3 / 20)
+def test_a_spectrum_or_an_embedding_is_not_taken_for_classes() -> None:
+    assert classes_of(rows("Relu"), "auto", has_labels=False) == ()
+    assert classes_of(rows("Relu"), "classification", has_labels=False) == ("y",)
+    assert classes_of(rows("Relu"), "auto", has_labels=True) == ("y",)
+    assert classes_of(rows("Relu"), "dense", has_labels=True) == ()
 
 
-def test_of_other_numbers_the_relative_error_counts(tmp_path: Path) -> None:
-    depth = np.ones((5, 1, 4, 4), np.float32)
-    found = compared(tmp_path, {"d": depth}, {"d": depth * 1.1})
-    assert found == (pytest.approx(0.1, abs=1e-4), pytest.approx(20.0, abs=0.01))
-    assert compared(tmp_path, {"d": depth}, {"d": depth * 0})[0] == 1.0
+def test_a_softmax_at_the_end_tells_classes() -> None:
+    assert classes_of(rows("Relu", "Softmax", "Identity"), "auto", has_labels=False) == ("y",)
+    assert classes_of(rows("Softmax", "Relu"), "auto", has_labels=False) == ()
 
 
-def test_of_integers_the_part_that_differs_counts(tmp_path: Path) -> None:
-    classes = np.array([1, 2, 3, 4])
-    assert compared(tmp_path, {"c": classes}, {"c": np.array([1, 2, 0, 0])})[0] == 0.5
+def test_one_column_is_not_classes() -> None:
+    assert classes_of(rows("Softmax", columns=1), "auto", has_labels=True) == ()
+    with pytest.raises(ModelError, match=r"no output of the graph is \[N, classes\]"):
+        classes_of(rows("Relu", columns=1), "classification", has_labels=False)
 
 
 def test_the_worst_of_all_outputs_decides(tmp_path: Path) -> None:
-    ones = np.ones((3, 2, 2), np.float32)
-    assert compared(tmp_path, {"a": SCORES, "b": ones}, {"a": SCORES, "b": ones * 0.5})[0] == pytest.approx(0.5)
+    generator = np.random.default_rng(0)
+    maps = generator.normal(0, 1, (3, 2, 8)).astype(np.float32)
+    write({"a": SCORES, "b": maps}, tmp_path / "one.npz")
+    write({"a": SCORES, "b": maps * 0.5}, tmp_path / "other.npz")
+    found = compare(tmp_path / "one.npz", tmp_path / "other.npz", Measure(("a",)))
+    assert found.lost == pytest.approx(0.25, abs=0.02)
+    assert found.words == 'of the variance of "b"'
+    assert found.sqnr == pytest.approx(20 * np.log10(2), abs=0.01)
+    assert found.agreement is None
 
 
-def test_one_column_is_no_class(tmp_path: Path) -> None:
-    assert are_classes(SCORES)
-    assert not are_classes(SCORES[:, :1])
-    assert not are_classes(SCORES.astype(np.int64))
+def test_agreement_is_told_where_all_outputs_are_classes(tmp_path: Path) -> None:
+    changed = SCORES.copy()
+    changed[:3] = np.roll(changed[:3], 1, axis=1)
+    write({"a": SCORES}, tmp_path / "one.npz")
+    write({"a": changed}, tmp_path / "other.npz")
+    found = compare(tmp_path / "one.npz", tmp_path / "other.npz", Measure(("a",)))
+    assert (found.agreement, found.lost) == (pytest.approx(17 / 20), pytest.approx(3 / 20))
 
 
 def test_an_output_may_have_any_name(tmp_path: Path) -> None:
