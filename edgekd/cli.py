@@ -49,11 +49,14 @@ def build(
     from_: Annotated[str, typer.Option("--from", help="Ignore the store from this stage on.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Say what would run and why, and stop.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A budget that cannot be judged counts as missed.")] = False,
+    ship: Annotated[str, typer.Option(help="int8: ship it whatever it loses or takes; auto: by the guards.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Distill, prune, export, simplify, quantize, evaluate and bench; write a bundle a target."""
     from edgekd import recipe as recipes
+    from edgekd.ship import insists
 
+    insist = insists(ship)
     say = _teller(sys.stderr if as_json else sys.stdout)
     if recipe is None and not Path(recipes.FILE_NAME).exists():
         say("no recipe given and no edgekd.toml here: building the built-in digits example")
@@ -73,7 +76,7 @@ def build(
         # A user's module may print.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside, _Live(say, quiet=as_json) as run:
-            built = pipeline.build(loaded, target, out, store, from_, run)
+            built = pipeline.build(loaded, target, out, store, from_, run, insist)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last epoch", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -144,7 +147,7 @@ def quantize(
     metric: Annotated[
         str, typer.Option(help="MODULE:FUNCTION of (float's outputs, int8's), which returns the part lost, 0-1.")
     ] = "",
-    ship: Annotated[str, typer.Option(help="int8: ship it in spite of what it loses; auto: by the budget.")] = "auto",
+    ship: Annotated[str, typer.Option(help="int8: ship it whatever it loses or takes; auto: by the guards.")] = "auto",
     effort: Annotated[str, typer.Option(help="While int8 loses too much, try: quick, normal or thorough.")] = "normal",
     set_: Annotated[list[str], typer.Option("--set", help="quantize.…, budget.… or bench.…: table.key=value.")] = [],  # noqa: B006
     as_json: AsJson = False,
@@ -152,7 +155,8 @@ def quantize(
     """Quantize any float ONNX file to int8 by calibration samples; write MODEL-TARGET/model.onnx and report.json."""
     from edgekd import recipe as recipes
     from edgekd import target as targets_
-    from edgekd.standalone.asked import Request, check, insists, metric_of, task_of
+    from edgekd.ship import insists
+    from edgekd.standalone.asked import Request, check, metric_of, task_of
     from edgekd.standalone.quantize import lines, quantize_file
 
     wanted = targets_.load(target)

@@ -226,6 +226,8 @@ def _cut_notes(judged: Judged) -> list[str]:
 def _notes(judged: Judged) -> list[str]:
     data = judged.networks.data.metrics
     notes = _cut_notes(judged)
+    if judged.shipped.refused is not None:
+        notes.append("the int8 file lies beside it as int8.onnx; --ship int8 ships it")
     if data["val_from_train"] and judged.project.start_saw_train:
         notes += [_selection(name, training) for name, training in _training(judged).items() if name != "teacher"]
     elif data["val_from_train"] and judged.project.teacher_saw_train:

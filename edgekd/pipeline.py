@@ -7,7 +7,7 @@ the same; `build` runs both, measures, picks, judges and writes a bundle a targe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekd import host as hosts
@@ -70,9 +70,13 @@ def build(
     store: Path | None = None,
     from_stage: str = "",
     run: Run | None = None,
+    insist: bool = False,
 ) -> Build:
-    """Build a recipe for one or several targets: what the command `edgekd build` does. Raises EdgekdError."""
-    request = _request(recipe, targets, out, store)
+    """Build a recipe for one or several targets: what the command `edgekd build` does. Raises EdgekdError.
+
+    With `insist` int8 ships whatever it loses or takes, as --ship int8 asks.
+    """
+    request = replace(_request(recipe, targets, out, store), insist=insist)
     stages = Store(request.store, run, _from(from_stage))
     check_writable(request.out)
     place = resolve(request.project.recipe.compute)
@@ -100,7 +104,7 @@ def plan(
         networks = chain(stages, request.project, place, data, request.targets[0])
         for target in request.targets:
             graphs = compile_for(stages, request.project, networks, target, place)
-            _ship(stages, request.project, networks, graphs, target)
+            _ship(stages, request, networks, graphs, target)
     except PlanEndsError:
         say("everything after that runs too, on what those stages make")
     say("bench and bundle always run")
@@ -112,6 +116,7 @@ class _Request:
     targets: tuple[Target, ...]
     out: Path
     store: Path
+    insist: bool = False
 
 
 def _request(
@@ -190,8 +195,9 @@ def _quantizer(store: Store, project: Project, networks: Networks, graphs: Graph
     return quantizer_of(store, project.recipe, graphs.simplified.path, samples, target, tuned)
 
 
-def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, target: Target) -> Shipped:
+def _ship(store: Store, request: _Request, networks: Networks, graphs: Graphs, target: Target) -> Shipped:
     """Pick what is shipped, on validation."""
+    project = request.project
     val = networks.data.path / "val"
     teacher = evaluated(store, graphs.teacher.path, val, None)
     seen = networks.data.metrics["val_from_train"] and (project.start_saw_train or project.teacher_saw_train)
@@ -205,14 +211,14 @@ def _ship(store: Store, project: Project, networks: Networks, graphs: Graphs, ta
         # Fine-tuning that made things worse is not shipped.
         if judge.lost(tuned, INT8) <= judge.lost(candidates, INT8):
             candidates = tuned
-    return ship(store, project.recipe.bench, target, candidates, quantizer, judge)
+    return ship(store, project.recipe.bench, target, candidates, quantizer, judge, request.insist)
 
 
 def _build_for(store: Store, request: _Request, networks: Networks, target: Target, place: Place) -> Built:
     """Run, measure, judge and bundle for one target. Test is looked at here, once everything is fixed."""
     project = request.project
     graphs = compile_for(store, project, networks, target, place)
-    shipped = _ship(store, project, networks, graphs, target)
+    shipped = _ship(store, request, networks, graphs, target)
     test = networks.data.path / "test"
     model = shipped.path
     files = {"teacher": graphs.teacher.path, "student": graphs.student.path}
@@ -238,6 +244,7 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
         test=test,
         exact_here=exact_here(target, hosts.this(), 1),
         report=report.model_dump_json(indent=1) + "\n",
+        refused=shipped.refused,
     )
     bundle.write(contents, folder)
     return Built(folder, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import onnxruntime as ort
 
 from edgekd import host as hosts
 from edgekd.bench.measure import Measured, measure
+from edgekd.errors import RecipeError
 from edgekd.evaluate.stage import agree
 from edgekd.quantize.divergence import Measure
-from edgekd.quantize.stage import FLOAT
+from edgekd.quantize.stage import FLOAT, INT8
 from edgekd.quantizing import Aim, Quantizer
 from edgekd.recipe import Bench
 from edgekd.runtime import settings_of
@@ -25,6 +26,13 @@ _DROP = 0.10
 _COLLAPSE = 0.5
 """Of what the float parent knows beyond chance: int8 that costs more than this has collapsed."""
 _NODES_TIMED = 8
+
+
+def insists(text: str) -> bool:
+    """Return what --ship says: whether int8 ships whatever it loses or takes. Raises RecipeError."""
+    if text not in {"auto", "int8"}:
+        raise RecipeError(f'--ship "{text}" is unknown', "auto: by the guards; int8: whatever it loses or takes")
+    return text == "int8"
 
 
 @dataclass(frozen=True)
@@ -145,39 +153,58 @@ def ship(
         return Shipped(candidates, FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
     for file in store.metrics(candidates)["candidates"]:
         store.metrics(judge.evaluate(candidates.path / file))
+    plain = Shipped(candidates, wanted, "")
     if judge.keeps(candidates, wanted):
-        return _fast_enough(store, bench, target, Shipped(candidates, wanted, ""), insist)
-    aim = Aim(lambda tried: judge.keeps(tried, wanted), lambda tried: judge.excess(tried, wanted), judge.measure)
-    improved = quantizer.improved(aim) if quantizer else None
-    if improved is not None:
-        return _fast_enough(store, bench, target, Shipped(improved, wanted, ""), insist)
-    loses = f"{wanted.removesuffix('.onnx')} loses {judge.says_lost(candidates, wanted)}"
+        return _fast_enough(store, bench, target, plain, insist)
     if insist:
-        return Shipped(candidates, wanted, f"as --ship asks, although {loses}")
-    return Shipped(candidates, FLOAT, loses, candidates.path / wanted)
+        lost = judge.says_lost(candidates, wanted)
+        return replace(plain, reason=f"as --ship asks, although {plain.precision} loses {lost}")
+    if quantizer is not None and quantizer.config.effort != "thorough":
+        # Nodes in float would make it slower still: what is slower already need not be made more exact.
+        raced = _fast_enough(store, bench, target, plain, insist)
+        if raced.file == FLOAT:
+            return raced
+    improved = quantizer.improved(_aim(judge, wanted)) if quantizer is not None else None
+    if improved is None:
+        reason = f"{plain.precision} loses {judge.says_lost(candidates, wanted)}"
+        return _float_instead(plain, reason)
+    return _fast_enough(store, bench, target, Shipped(improved, wanted, ""), insist)
+
+
+def _float_instead(wanted: Shipped, reason: str) -> Shipped:
+    return Shipped(wanted.candidates, FLOAT, reason, wanted.path if wanted.file == INT8 else None)
+
+
+def _aim(judge: Judge, wanted: str) -> Aim:
+    return Aim(lambda tried: judge.keeps(tried, wanted), lambda tried: judge.excess(tried, wanted), judge.measure)
 
 
 def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped, insist: bool) -> Shipped:
     """Return it with what the clock says of it, or its float parent where that is faster."""
-    effort = _effort(wanted)
-    here = hosts.this()
-    why_not = hosts.why_not(target.device, here)
+    times = _times_faster(store, bench, target, wanted)
+    if isinstance(times, str):
+        reason = f"as the target asks{_effort(wanted)}; its speed is not judged here: {times}"
+    elif times >= 1:
+        reason = f"{times:.2f}× as fast as its float parent when it was chosen{_effort(wanted)}"
+    else:
+        reason = f"{wanted.precision} is slower here: {times:.2f}× the speed of float"
+        if not insist:
+            return _float_instead(wanted, reason)
+        reason = f"as --ship asks, although {reason}"
+    return replace(wanted, reason=reason)
+
+
+def _times_faster(store: Store, bench: Bench, target: Target, wanted: Shipped) -> float | str:
+    """Return how many times as fast as float it is here, measured once, or why this machine is not the target."""
+    why_not = hosts.why_not(target.device, hosts.this())
     if why_not is not None:
-        reason = f"as the target asks{effort}; its speed is not judged here: {why_not}"
-        return Shipped(wanted.candidates, wanted.file, reason)
+        return why_not
 
     def faster() -> str:
         run = measure({"float": wanted.parent, "wanted": wanted.path}, settings_of(target.runtime), bench)
         return repr(run.faster["wanted"].value)
 
-    times = float(store.choose("ship", _question(store, target, [wanted.parent, wanted.path]), faster))
-    if times < 1:
-        reason = f"{wanted.precision} is slower here: {times:.2f}× the speed of float"
-        if insist:
-            return Shipped(wanted.candidates, wanted.file, f"as --ship asks, although {reason}")
-        return Shipped(wanted.candidates, FLOAT, reason, wanted.path)
-    reason = f"{times:.2f}× as fast as its float parent when it was chosen{effort}"
-    return Shipped(wanted.candidates, wanted.file, reason)
+    return float(store.choose("ship", _question(store, target, [wanted.parent, wanted.path]), faster))
 
 
 def _effort(wanted: Shipped) -> str:

@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
     "quantizing": {"host", "recipe", "target", "store", "quantize", "workload"},
-    "ship": {"quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
+    "ship": {"errors", "quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
     "standalone": {"beside", "errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
     | {"ref", "quantizing", "ship", "quantization", "bench", "evaluate", "quantize", "workload"},
@@ -130,6 +130,7 @@ ALLOWED: dict[str, set[str]] = {
         "host",
         "runtime",
         "pipeline",
+        "ship",
         "standalone",
         "bench",
         "report",

@@ -15,6 +15,7 @@ from edgekd import ship
 from edgekd import target as targets
 from edgekd.bench.measure import Measured
 from edgekd.bench.statistics import Quantile
+from edgekd.errors import RecipeError
 from edgekd.evaluate.accuracy import top1
 from edgekd.recipe import Recipe
 from edgekd.store import Artifact, Store
@@ -41,7 +42,12 @@ def evaluated(folder: Path, name: str, wrong: int) -> Artifact:
 
 
 def picked(
-    folder: Path, target: Target, recipe: Recipe, wrong: tuple[int, int, int], seen: bool = False
+    folder: Path,
+    target: Target,
+    recipe: Recipe,
+    wrong: tuple[int, int, int],
+    seen: bool = False,
+    insist: bool = False,
 ) -> ship.Shipped:
     """Ship with this many wrong answers of teacher, float and int8."""
     for name in ("float", "int8"):
@@ -53,7 +59,7 @@ def picked(
     candidates = Artifact("quantize", folder, {"candidates": ["int8.onnx", "float.onnx"]})
     allowed = recipe.budget.over(target.budget).max_accuracy_drop
     judge = ship.Judge(lambda file: found[file.name], teacher, seen, allowed)
-    return ship.ship(Store(folder / "store"), recipe.bench, target, candidates, None, judge)
+    return ship.ship(Store(folder / "store"), recipe.bench, target, candidates, None, judge, insist)
 
 
 def times(monkeypatch: pytest.MonkeyPatch, faster: float) -> list[int]:
@@ -129,6 +135,32 @@ def test_no_budget_excuses_a_collapse(tmp_path: Path) -> None:
     recipe = recipes.digits(["budget.max_accuracy_drop=1.0"])
     assert picked(tmp_path, elsewhere(), recipe, (0, 0, 40)).precision == "int8"
     assert picked(tmp_path, elsewhere(), recipe, (0, 0, 60)).precision == "float"
+
+
+def test_int8_that_is_refused_is_kept_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times(monkeypatch, 0.5)
+    slow = picked(tmp_path, here(), recipes.digits(), (0, 0, 0))
+    wrong = picked(tmp_path, elsewhere(), recipes.digits(), (0, 0, 40))
+    assert [found.precision for found in (slow, wrong)] == ["float", "float"]
+    assert slow.refused == wrong.refused == tmp_path / "int8.onnx"
+    assert picked(tmp_path, elsewhere(), recipes.digits(), (0, 0, 0)).refused is None
+
+
+def test_int8_ships_in_spite_of_both_guards_where_the_user_insists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times(monkeypatch, 0.5)
+    slow = picked(tmp_path, here(), recipes.digits(), (0, 0, 0), insist=True)
+    wrong = picked(tmp_path, elsewhere(), recipes.digits(), (0, 0, 80), insist=True)
+    assert (slow.precision, wrong.precision) == ("int8", "int8")
+    assert slow.reason == "as --ship asks, although int8 is slower here: 0.50× the speed of float"
+    assert wrong.reason == "as --ship asks, although int8 loses 80.00 points on validation"
+
+
+def test_ship_takes_two_words() -> None:
+    assert (ship.insists("auto"), ship.insists("int8")) == (False, True)
+    with pytest.raises(RecipeError, match='--ship "float" is unknown'):
+        ship.insists("float")
 
 
 PARTS = st.floats(0, 1)

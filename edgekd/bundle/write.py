@@ -35,6 +35,8 @@ class Contents:
     test: Path
     exact_here: Settings
     report: str
+    refused: Path | None = None
+    """The int8 file that was made and is not shipped: it lies beside as int8.onnx."""
 
 
 def write(contents: Contents, folder: Path) -> Manifest:
@@ -46,6 +48,8 @@ def write(contents: Contents, folder: Path) -> Manifest:
 def _fill(part: Path, contents: Contents) -> Manifest:
     model = part / "model.onnx"
     shutil.copyfile(contents.model, model)
+    if contents.refused is not None:
+        shutil.copyfile(contents.refused, part / "int8.onnx")
     (part / "labels.txt").write_text("".join(f"{name}\n" for name in contents.classes), encoding="utf-8")
     (part / "report.json").write_text(contents.report, encoding="utf-8")
     exact = operators.is_closed_integer(operators.that_run(model, contents.exact_here))

@@ -69,13 +69,6 @@ def metric_of(text: str) -> Ref | None:
     return ref.resolve(text, Path.cwd()) if text else None
 
 
-def insists(text: str) -> bool:
-    """Read --ship: whether int8 ships whatever it loses. Raises RecipeError."""
-    if text not in {"auto", "int8"}:
-        raise RecipeError(f'--ship "{text}" is unknown', "auto: by the budget; int8: whatever it loses")
-    return text == "int8"
-
-
 def check(request: Request) -> None:
     """Raise EdgekdError for what can be told before any work."""
     target = request.target

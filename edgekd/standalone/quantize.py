@@ -77,7 +77,7 @@ def _judge(request: Request, parent: Artifact, evaluator: Evaluator, classes: tu
         not by_labels,
         given if given is not None else request.target.budget.max_accuracy_drop,
         lambda one, other: judging.compare(one, other, measure).lost,
-        chance=_chance(parent, classes),
+        chance=0.0 if request.metric is not None else _chance(parent, classes),
         measure=measure,
         words=lambda candidates, file: _TOP1 if by_labels else f"% {compare(candidates, file).words}",
     )

@@ -16,7 +16,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
-from edgekd import front
+from edgekd import front, ref
 from edgekd import target as targets
 from edgekd.errors import EdgekdError
 from edgekd.recipe import alone
@@ -464,3 +464,60 @@ def test_a_damaged_npz_is_named(ask: Ask, tmp_path: Path) -> None:
     (folder / "0.npz").write_bytes(b"PK\x03\x04 damaged")
     with pytest.raises(EdgekdError, match=r"cannot read 0.npz"):
         ask(two_inputs(), data=folder, samples=20)
+
+
+def test_what_is_refused_lies_beside_the_float_file_and_ships_where_the_user_insists(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "mymetric.py").write_text("def most(parent, found):\n    return 0.9\n")
+    metric = ref.resolve("mymetric:most", tmp_path)
+    refused = ask(classifier(), "quantize.effort=quick", metric=metric)
+    assert refused.report["precision"] == "float"
+    assert sorted(file.name for file in refused.folder.iterdir()) == ["int8.onnx", "model.onnx", "report.json"]
+    assert refused.report["refused"]["file"] == "int8.onnx"
+    assert any("--ship int8 ships it" in line for line in lines(refused))
+    insisted = ask(classifier(), metric=metric, insist=True)
+    assert insisted.report["precision"] == "int8"
+    assert insisted.report["shipped_because"] == "as --ship asks, although int8 loses 90.00 % by mymetric:most"
+    assert sorted(file.name for file in insisted.folder.iterdir()) == ["model.onnx", "report.json"]
+
+
+def test_without_labels_an_output_is_no_classes_until_the_user_says_so(
+    ask: Ask, pictures: Path, tmp_path: Path
+) -> None:
+    together = tmp_path / "together"
+    together.mkdir()
+    for file in pictures.glob("*/*.png"):
+        (together / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
+    found = ask(classifier(), data=together)
+    assert (found.report["top1"], found.report["agreement_with_float"]) == (None, None)
+    assert found.report["measure"] == '% of the variance of "y"'
+    told = ask(classifier(), data=together, task="classification")
+    assert told.report["agreement_with_float"] == 1.0
+    assert told.report["outputs"][0]["kind"] == "classes"
+
+
+def test_a_budget_says_what_it_measures_and_the_users_metric_decides(ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "mymetric.py").write_text("def half(parent, found):\n    return 0.5\n")
+    metric = ref.resolve("mymetric:half", tmp_path)
+    found = ask(classifier(), "budget.max_accuracy_drop=0.4", "quantize.effort=quick", metric=metric)
+    assert (found.report["precision"], found.report["shipped_because"]) == (
+        "float",
+        "int8 loses 50.00 % by mymetric:half",
+    )
+    within = ask(classifier(), "budget.max_accuracy_drop=0.5", metric=metric)
+    assert within.report["precision"] == "int8"
+    assert any("max_accuracy_drop asked 0.5, got 0.5 (by mymetric:half)" in line for line in lines(within))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "clasification"], 'error: --task "clasification" is unknown'),
+        (["--metric", "nowhere"], 'error: "nowhere" is not of the form module:callable'),
+        (["--metric", "nowhere:at_all"], 'error: "nowhere:at_all" does not import'),
+        (["--ship", "float"], 'error: --ship "float" is unknown'),
+        (["--effort", "great"], 'error: --set: quantize.effort = "great"'),
+        (["--set", 'quantize.float=["nobody"]'], 'error: quantize.float: no node is named "nobody"'),
+    ],
+)
+def test_a_wrong_word_is_one_line(tmp_path: Path, pictures: Path, arguments: list[str], message: str) -> None:
+    test_a_wrong_option_is_one_line(tmp_path, pictures, arguments, message)
