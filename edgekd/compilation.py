@@ -81,7 +81,7 @@ def _quantized(store: Store, project: Project, graph: Artifact, samples: Path, t
     precision = shipped_precision(project.recipe, target)
     if precision == "int8":
         return quantizer_of(store, project.recipe, graph.path, samples, target).first()
-    return store.run(convert, graph=graph.path, precision=precision)
+    return store.run(convert, graph=graph.path, samples=samples, entry=None, precision=precision)
 
 
 def exported(

@@ -30,9 +30,10 @@ def of(
 def notes(
     shipped: Shipped, repaired: Artifact | None, cost: Mapping[str, float], study: Sequence[Mapping[str, float]]
 ) -> list[str]:
-    """Return a line for each thing that a user would want to know of an int8 file."""
+    """Return a line for each thing that a user would want to know of an int8 or fp16 file."""
     if repaired is None:
-        return []
+        beyond = shipped.candidates.metrics.get("beyond_float16", []) if shipped.precision == "fp16" else []
+        return [f"in float32, since float16 cannot hold their values: {', '.join(beyond)}"] if beyond else []
     made = shipped.candidates.metrics
     found = [_how(made, repaired.metrics)]
     clipped = made["saturation"]

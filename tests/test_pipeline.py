@@ -22,6 +22,7 @@ from edgekd import pipeline
 from edgekd import recipe as recipes
 from edgekd.errors import ModelError
 from edgekd.run import Run
+from tests.half import assert_front_in_float32, assert_valid
 
 if TYPE_CHECKING:
     from conftest import ToyBuild
@@ -211,3 +212,15 @@ def test_a_recipe_may_ask_for_float_on_any_target(toy: ToyBuild, tmp_path: Path)
     built = edgekd.build(recipe, targets=["arm64"], out=tmp_path).bundles[0]
     assert (built.report.precision, built.report.shipped_because) == ("float", "as the recipe asks")
     assert built.report.quantization == {}
+
+
+def test_a_bundle_for_cuda_is_valid_in_float16_with_its_front_in_float32(toy: ToyBuild, tmp_path: Path) -> None:
+    """Writing it takes no GPU; its golden outputs are within its tolerance of the reference evaluator's."""
+    built = edgekd.build(recipes.load(toy.folder), targets=["cuda"], out=tmp_path).bundles[0]
+    assert built.report.precision == "fp16"
+    golden = np.load(built.folder / "golden.npz")
+    model = onnx.load(built.folder / "model.onnx")
+    assert_front_in_float32(model)
+    found = assert_valid(model, {"image": golden["image"]})[0]
+    tolerance = json.loads((built.folder / "manifest.json").read_text())["golden"]["tolerance"]
+    assert np.abs(found - golden["logits"]).max() <= tolerance

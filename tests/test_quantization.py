@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,9 @@ def test_the_report_keeps_repairs_rounding_and_costs() -> None:
     assert kept["repairs"] == ["equalised"]
     assert kept["float_costs_ms"] == {"a": 0.5}
     assert "candidates" not in kept
+
+
+def test_nodes_of_an_fp16_file_that_stay_in_float32_are_named() -> None:
+    made = replace(shipped(beyond_float16=["mul_d", "mul_e"]), file="fp16.onnx")
+    assert notes(made, None, {}, ()) == ["in float32, since float16 cannot hold their values: mul_d, mul_e"]
+    assert notes(replace(made, file="float.onnx"), None, {}, ()) == []

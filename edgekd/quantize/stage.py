@@ -17,6 +17,7 @@ from edgekd.quantize import qdq, rounding, saturation, settled, trial
 from edgekd.quantize.calibrate import grids_of
 from edgekd.quantize.compact import compact
 from edgekd.quantize.correction import correct_biases
+from edgekd.quantize.entry import Entry
 from edgekd.quantize.feed import Feed
 from edgekd.quantize.grid import Grid, has_dead_channel, weight_scales
 from edgekd.quantize.half import to_half
@@ -35,16 +36,21 @@ _GAIN = 0.05
 """Decibels that a repair must gain to be kept under `auto`: less is chance."""
 
 
-@stage(writes="candidates", version=2, tools=("onnx", "onnxruntime", "numpy"))
-def convert(out: Path, run: Run, graph: Path, precision: Precision) -> Metrics:
-    """Write float.onnx, and fp16.onnx beside it where that is asked for."""
+@stage(writes="candidates", version=3, tools=("onnx", "onnx-ir", "onnxruntime", "numpy"))
+def convert(out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None, precision: Precision) -> Metrics:
+    """Write float.onnx, and fp16.onnx beside it where that is asked for.
+
+    `entry` says how the samples are fed; None: as pixels. Raises ModelError for a graph that float16 cannot be made of.
+    """
     out.mkdir()
     model = onnx.load(graph)
     onnx.save(model, out / FLOAT)
     if precision != "fp16":
         return {"candidates": [FLOAT]}
-    onnx.save(to_half(model), out / FP16)
-    return {"candidates": [FP16, FLOAT]}
+    fed = entry or Entry(kind="pixels", name=front.IMAGE)
+    half = to_half(model, fed.feed(samples))
+    onnx.save(half.model, out / FP16)
+    return {"candidates": [FP16, FLOAT], "beyond_float16": list(half.beyond)}
 
 
 @stage(writes="candidates", version=3, tools=("onnx", "onnxruntime", "numpy"))

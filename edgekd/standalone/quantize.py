@@ -98,7 +98,8 @@ def _shipped(
         candidates = quantizer.first()
         fed = settled.load(quantizer.repaired().path).entry
     else:
-        candidates = store.run(convert, graph=graph, precision=precision)
+        samples = folder / CALIBRATION
+        candidates = store.run(convert, graph=graph, samples=samples, entry=quantizer.entry, precision=precision)
     evaluator = Evaluator(request.target, fed, folder, has_labels)
     parent = evaluator(candidates.path / FLOAT)
     if has_labels and parent.metrics["top1"] < least_top1(next(iter(judging.read(parent.path).values())).shape[1]):

@@ -18,6 +18,7 @@ from edgekd.recipe import Quantize
 from edgekd.run import Run
 from edgekd.runtime import Settings
 from edgekd.target import Int8
+from tests.half import assert_front_in_float32, assert_valid
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def make(task: Any, folder: Path, precision: Any, policy: Int8 | None, **given: 
     """Run the stages, one after the other."""
     candidates = folder / "candidates"
     if policy is None:
-        return Made(candidates, dict(convert.function(candidates, Run(), task.graph, precision)))
+        return Made(candidates, dict(convert.function(candidates, Run(), task.graph, task.samples, None, precision)))
     config = Quantize(**given)
     run = Run()
     front = repair.function(folder / "repaired", run, task.graph, task.samples, None, policy, config.for_repair(), "")
@@ -127,10 +128,14 @@ def test_fp16_runs_takes_pixels_and_is_near(task: Any, tmp_path: Path) -> None:
     onnx.save(onnx.shape_inference.infer_shapes(onnx.load(task.graph)), tmp_path / "shaped.onnx")
     made = make(replace(task, graph=tmp_path / "shaped.onnx"), tmp_path, "fp16", None)
     assert made.metrics["candidates"] == [FP16, FLOAT]
+    assert made.metrics["beyond_float16"] == []
     half, whole = (run(made.folder / name, task.images) for name in (FP16, FLOAT))
+    model = onnx.load(made.folder / FP16)
+    assert np.array_equal(half, assert_valid(model, {"image": task.images})[0])
+    assert_front_in_float32(model)
     assert half.dtype == np.float32
     assert np.abs(half - whole).max() < 0.01 * np.abs(whole).max()
-    kinds = {value.data_type for value in onnx.load(made.folder / FP16).graph.initializer if len(value.dims) == 4}
+    kinds = {value.data_type for value in model.graph.initializer if len(value.dims) == 4}
     assert TensorProto.FLOAT16 in kinds
     assert (made.folder / FP16).stat().st_size < (made.folder / FLOAT).stat().st_size
 
