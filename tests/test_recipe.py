@@ -283,6 +283,7 @@ LAYERS = {"student": "a", "teacher": "b"}
         ({"augment": {"crop": 224}}, "the file: augment.crop = 224 leaves nothing of images of 224×224", "it is in"),
         ({"augment": {"cutout": 10**23}}, "the file: augment.cutout = 1", "it is in pixels, and must be below 224"),
         ({"loss": [{"kind": "attention", "power": 0.5, **LAYERS}]}, "distill.loss.0.power = 0.5", ""),
+        ({"loss": [{"kind": "hint", "regressor": 1, **LAYERS}]}, "distill.loss.0.regressor = 1", ""),
         ({"temperature": 1e30}, "distill.temperature = 1e+30", ""),
         ({"batch": 10**11}, "distill.batch = 100000000000", ""),
     ],
@@ -297,7 +298,7 @@ def test_losses_come_as_their_types_with_the_papers_defaults() -> None:
     given = [{"kind": "dkd", "weight": 2.0}, {"kind": "hint", **LAYERS}]
     distill = parsed(distill={"loss": given}, student=STUDENT).distill
     assert distill is not None
-    assert distill.terms == (Dkd(weight=2.0, temperature=4.0, alpha=1.0, beta=8.0), Hint(weight=100.0, **LAYERS))
+    assert distill.terms == (Dkd(weight=2.0, temperature=4.0, alpha=1.0, beta=2.0), Hint(weight=100.0, **LAYERS))
 
 
 def test_without_losses_it_is_kd_with_what_alpha_leaves() -> None:

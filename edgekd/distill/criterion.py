@@ -19,7 +19,8 @@ from edgekd.train.batches import Batch
 Supervise = Callable[[Batch], Tensor]
 """A batch -> the teacher's logits float32 [B, classes]."""
 
-_OF_EVERY_LOSS = {"kind", "weight", "standardize", "teacher", "student"}
+_NOT_OF_THE_FUNCTION = {"kind", "weight", "standardize", "teacher", "student", "regressor"}
+"""Fields of a loss's type that are read here; its function takes all others."""
 
 
 class CrossEntropy(nn.Module):
@@ -108,8 +109,8 @@ class Pair:
 
 
 def _regressor(term: FeatureLoss, pair: Pair) -> nn.Module:
-    """Return FitNets' 1×1 convolution from the student's width to the teacher's, where it is needed."""
-    if not isinstance(term, Hint) or pair.student[0] == pair.teacher[0]:
+    """Return FitNets' 1×1 convolution from the student's width to the teacher's, where it is needed or asked for."""
+    if not isinstance(term, Hint) or (pair.student[0] == pair.teacher[0] and not term.regressor):
         return nn.Identity()
     if len(pair.student) == 1:
         return nn.Linear(pair.student[0], pair.teacher[0])
@@ -137,5 +138,5 @@ def _of_logits(term: LogitLoss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
 
 def _function(term: LogitLoss | FeatureLoss) -> Callable[..., Tensor]:
     """Return the function of a loss's kind with the recipe's parameters; tests hold the two against each other."""
-    parameters = {name: value for name, value in term.model_dump().items() if name not in _OF_EVERY_LOSS}
+    parameters = {name: value for name, value in term.model_dump().items() if name not in _NOT_OF_THE_FUNCTION}
     return functools.partial(getattr(losses, term.kind), **parameters)

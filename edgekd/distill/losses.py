@@ -18,11 +18,11 @@ _ROUNDING = 1e-6
 def standardized(logits: Tensor) -> Tensor:
     """Sun et al. 2024, "Logit Standardization in Knowledge Distillation" (arXiv:2403.01427): (z - mean(z)) / std(z).
 
-    Per row of [B, classes], with the deviation of the paper's formula (over the number of classes, not one less); zeros
-    for a row that does not vary. Any of the logit losses may be taken on these: it then no longer sees a row's shift
-    and scale, which a small student need not copy. Of two classes nothing but the order would be left.
+    Per row of [B, classes], with the deviation of the authors' code (sums over the number of classes less one, as
+    torch.std); zeros for a row that does not vary. Any of the logit losses may be taken on these: it then no longer
+    sees a row's shift and scale, which a small student need not copy. Of two classes only the order would be left.
     """
-    return math.sqrt(logits.shape[1]) * _unit(logits - logits.mean(1, keepdim=True), logits)
+    return math.sqrt(logits.shape[1] - 1) * _unit(logits - logits.mean(1, keepdim=True), logits)
 
 
 def kd(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -40,7 +40,10 @@ def dkd(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, al
     """Zhao et al. 2022, "Decoupled Knowledge Distillation" (arXiv:2203.08679), equation 7: T² · (α · TCKD + β · NCKD).
 
     TCKD: KL between (labelled class, all others together). NCKD: KL among the others, the labelled class left out.
-    With α = 1 and β = 1 - p(labelled class | teacher) of each image it would be `kd`.
+    With α = 1 and β = 1 - p(labelled class | teacher) of each image it would be `kd`. In the authors' settings for
+    CIFAR-100 (megvii-research/mdistiller) α is 1 and T is 4, and β depends on the pair: 2 for ResNet-56 → 20 and
+    ResNet-110 → 32, 6 for VGG-13 → VGG-8 and WRN-40-2 → WRN-16-2, 8 for ResNet-32x4 → ResNet-8x4. They also raise the
+    weight of the whole loss linearly over the first 20 of 240 epochs; nothing here does.
     """
     scaled_student, scaled_teacher = student / temperature, teacher / temperature
     labelled = F.one_hot(labels, student.shape[1]).bool()
@@ -70,16 +73,19 @@ def mse(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
     """Romero et al. 2014, "FitNets: Hints for Thin Deep Nets" (arXiv:1412.6550), equation 3: mean squares.
 
-    Feature maps of equal shape; where widths differ, the student's went through a trained 1×1 convolution before.
+    Feature maps of equal shape; where widths differ, or the recipe asks for it (`regressor`), the student's went
+    through a trained 1×1 convolution before.
     """
     return F.mse_loss(student, teacher)
 
 
 def attention(student: Tensor, teacher: Tensor, power: float) -> Tensor:
-    """Zagoruyko & Komodakis 2017, "Paying More Attention to Attention" (arXiv:1612.03928), equation 2.
+    """Zagoruyko & Komodakis 2017, "Paying More Attention to Attention" (arXiv:1612.03928), as in the authors' code.
 
-    Feature maps [B, C, H, W] of equal H and W, any C: the mean squared difference of the maps Σ_c |F_c|^p, flattened
-    and divided by their length. Scaling either side leaves it as it is.
+    Feature maps [B, C, H, W] of equal H and W, any C: the mean over [B, H · W] of (Q_s/‖Q_s‖ - Q_t/‖Q_t‖)², where Q is
+    the map Σ_c |F_c|^p, flattened (section 3.1). That is `at_loss` of szagoruyko/attention-transfer, for which the
+    default weight of 1000 is meant. Equation 2 of the paper is another loss: the norm ‖Q_s/‖Q_s‖ - Q_t/‖Q_t‖‖ of each
+    image, neither squared nor divided by H · W. Scaling either side leaves both as they are.
     """
     return F.mse_loss(_attention_map(student, power), _attention_map(teacher, power))
 

@@ -71,8 +71,8 @@ def _distill(  # noqa: PLR0913, PLR0917 - all that its key is made of
     return _fit(student, criterion, course, fabric, out, run)
 
 
-distill = stage(name="distill", writes="network", version=3, tools=_TOOLS, resumes=True)(_distill)
-recover = stage(name="recover", writes="network", version=3, tools=_TOOLS, resumes=True)(_distill)
+distill = stage(name="distill", writes="network", version=4, tools=_TOOLS, resumes=True)(_distill)
+recover = stage(name="recover", writes="network", version=4, tools=_TOOLS, resumes=True)(_distill)
 """As `distill`, of a pruned network under the original teacher."""
 
 

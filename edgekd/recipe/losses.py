@@ -41,8 +41,8 @@ class Dkd(LogitLoss):
     temperature: Temperature = 4.0
     alpha: NotNegative = 1.0
     """Weight of the labelled class against the others."""
-    beta: NotNegative = 8.0
-    """Weight of the others among themselves."""
+    beta: NotNegative = 2.0
+    """Weight of the others among themselves. The authors' value depends on the pair; see `dkd` in distill/losses.py."""
 
 
 class Dist(LogitLoss):
@@ -67,6 +67,8 @@ class Hint(FeatureLoss):
 
     kind: Literal["hint"] = "hint"
     weight: Positive = 100.0
+    regressor: bool = False
+    """Train a 1×1 convolution from the student's map to the teacher's at equal widths too; at others there is one."""
 
 
 class Attention(FeatureLoss):

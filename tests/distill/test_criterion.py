@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ def test_every_kind_of_the_recipe_is_a_function_with_just_its_parameters(kind: t
     name = kind.model_fields["kind"].default
     taken = list(inspect.signature(getattr(losses, name)).parameters)
     given = ["student", "teacher"] + (["labels"] if issubclass(kind, LogitLoss) else [])
-    common = set(LogitLoss.model_fields) | set(FeatureLoss.model_fields)
+    common = set(LogitLoss.model_fields) | set(FeatureLoss.model_fields) | {"regressor"}
     assert taken == given + [field for field in kind.model_fields if field not in common]
 
 
@@ -62,7 +63,7 @@ def test_several_losses_add_up_by_their_weights() -> None:
     standardized = losses.standardized(logits(0)), losses.standardized(logits(1))
     wanted = (
         0.5 * F.cross_entropy(logits(0), batch().labels)
-        + 2 * losses.dkd(logits(0), logits(1), batch().labels, 4.0, 1.0, 8.0)
+        + 2 * losses.dkd(logits(0), logits(1), batch().labels, 4.0, 1.0, 2.0)
         + 0.25 * losses.mse(*standardized, batch().labels)
     )
     assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
@@ -109,10 +110,10 @@ class Both(nn.Module):
         return x, x
 
 
-def features(**losses_by_kind: Any) -> tuple[Features, Net, Net]:
+def features(teacher_width: int = 6, **losses_by_kind: Any) -> tuple[Features, Net, Net]:
     torch.manual_seed(0)
     terms = tuple(TypeAdapter(Loss).validate_python(term) for term in losses_by_kind.values())
-    student, teacher = Net(4), Net(6)
+    student, teacher = Net(4), Net(teacher_width)
     pairs = tuple(
         Pair(
             shapes(student, [term.student], (8, 8), "student")[term.student],
@@ -137,6 +138,55 @@ def test_a_hint_between_other_widths_goes_through_a_trained_1x1_convolution() ->
     value.backward()
     assert value.item() == pytest.approx(wanted.item(), rel=1e-6)
     assert regressor.weight.grad is not None and student.body[0].weight.grad is not None
+
+
+def test_a_hint_between_equal_widths_compares_them_as_they_are() -> None:
+    found, student, teacher = features(4, a={"kind": "hint", "student": "body", "teacher": "body", "weight": 2.0})
+    assert list(found.parameters()) == []
+    x = torch.randn(5, 3, 8, 8)
+    maps = [net.body(x).detach().double().numpy() for net in (student, teacher)]
+    student(x), teacher(x)
+    assert found().item() == pytest.approx(2 * float(((maps[0] - maps[1]) ** 2).mean()), rel=1e-5)
+
+
+def test_a_hint_between_equal_widths_has_a_regressor_where_the_recipe_asks_for_one() -> None:
+    """The value is that of a 1×1 convolution written as a product in float64, and the gradient reaches it."""
+    term = {"kind": "hint", "student": "body", "teacher": "body", "weight": 2.0, "regressor": True}
+    found, student, teacher = features(4, a=term)
+    regressor = found.regressors[0]
+    assert isinstance(regressor, nn.Conv2d)
+    weight, bias = regressor.weight.detach().double().numpy(), regressor.bias.detach().double().numpy()  # type: ignore[union-attr]
+    x = torch.randn(5, 3, 8, 8)
+    maps = [net.body(x).detach().double().numpy() for net in (student, teacher)]
+    through = np.einsum("oi,bihw->bohw", weight[:, :, 0, 0], maps[0]) + bias[None, :, None, None]
+    student(x), teacher(x)
+    value = found()
+    value.backward()
+    assert value.item() == pytest.approx(2 * float(((through - maps[1]) ** 2).mean()), rel=1e-5)
+    assert regressor.weight.grad is not None and regressor.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "regressor", "wanted"),
+    [
+        ((4, 8, 8), (4, 8, 8), False, nn.Identity),
+        ((4, 8, 8), (4, 8, 8), True, nn.Conv2d),
+        ((4, 8, 8), (6, 8, 8), False, nn.Conv2d),
+        ((4,), (4,), False, nn.Identity),
+        ((4,), (4,), True, nn.Linear),
+        ((4,), (9,), False, nn.Linear),
+    ],
+)
+def test_a_hint_has_a_regressor_where_widths_differ_or_it_is_asked_for(
+    student: tuple[int, ...], teacher: tuple[int, ...], regressor: bool, wanted: type[nn.Module]
+) -> None:
+    net = nn.Module()
+    net.body = nn.Identity()
+    term = kinds.Hint(student="body", teacher="body", regressor=regressor)
+    taps = Taps(net, ["body"], in_training=True)
+    (found,) = Features((term,), (Pair(student, teacher),), taps, taps).regressors
+    assert type(found) is wanted
+    assert found(torch.zeros(2, *student)).shape == (2, *teacher)
 
 
 def test_losses_between_layers_add_up_and_see_a_layer_before_relu_overwrites_it() -> None:

@@ -85,6 +85,16 @@ def naive_attention(student: Tensor, teacher: Tensor, power: float) -> float:
     return float(((maps(student) - maps(teacher)) ** 2).mean())
 
 
+def standardized_by_the_authors(rows: Tensor) -> np.ndarray:
+    """Return `normalize` of sunshangquan/logit-standardization-KD, whose torch.std divides by K - 1."""
+    found = []
+    for row in rows.tolist():
+        mean = math.fsum(row) / len(row)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in row) / (len(row) - 1))
+        found.append([(value - mean) / (1e-7 + deviation) for value in row])
+    return np.array(found)
+
+
 def naive_sp(student: Tensor, teacher: Tensor) -> float:
     def gram(values: Tensor) -> np.ndarray:
         rows = values.numpy().reshape(len(values), -1)
@@ -133,7 +143,9 @@ def test_kd_is_the_naive_loop(temperature: float) -> None:
     assert found.item() == pytest.approx(naive_kd(logits(0), logits(1), temperature), rel=1e-12)
 
 
-@pytest.mark.parametrize(("temperature", "alpha", "beta"), [(1.0, 1.0, 1.0), (4.0, 1.0, 8.0), (2.0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("temperature", "alpha", "beta"), [(1.0, 1.0, 1.0), (4.0, 1.0, 2.0), (4.0, 1.0, 8.0), (2.0, 0.0, 1.0)]
+)
 def test_dkd_is_the_naive_loop(temperature: float, alpha: float, beta: float) -> None:
     found = losses.dkd(logits(0), logits(1), LABELS, temperature, alpha, beta)
     assert found.item() == pytest.approx(naive_dkd(logits(0), logits(1), temperature, alpha, beta), rel=1e-12)
@@ -162,6 +174,19 @@ def test_attention_is_the_naive_formula_for_other_widths(power: float) -> None:
     assert found.item() == pytest.approx(naive_attention(student, teacher, power), rel=1e-10)
 
 
+@pytest.mark.parametrize(("width", "height"), [(6, 5), (1, 3)])
+def test_attention_is_at_loss_of_the_authors_code_and_not_equation_2_of_their_paper(width: int, height: int) -> None:
+    """at_loss averages squares over images and pixels; equation 2 adds up norms, and differs by more than a factor."""
+    student, teacher = features(0, 4, 3, height, width), features(1, 4, 7, height, width)
+    maps = [(values.numpy() ** 2).mean(1).reshape(4, -1) for values in (student, teacher)]
+    one, other = (rows / np.sqrt(np.maximum((rows**2).sum(1, keepdims=True), 1e-12)) for rows in maps)
+    norms = np.linalg.norm(one - other, axis=1)
+    found = losses.attention(student, teacher, 2.0).item()
+    assert found == pytest.approx(float(((one - other) ** 2).mean()), rel=1e-10)
+    assert found == pytest.approx(float((norms**2).mean()) / (height * width), rel=1e-10)
+    assert found < 0.5 * float(norms.mean())
+
+
 def test_rkd_is_the_naive_loop_over_pairs_and_triples() -> None:
     student, teacher = features(0, 5, 3, 2, 2), features(1, 5, 7)
     found = losses.rkd(student, teacher, 25.0, 50.0)
@@ -173,10 +198,18 @@ def test_sp_is_the_naive_loop() -> None:
     assert losses.sp(student, teacher).item() == pytest.approx(naive_sp(student, teacher), rel=1e-10)
 
 
-def test_standardized_rows_have_mean_0_and_deviation_1() -> None:
-    rows = logits(0)
-    wanted = [(row - row.mean()) / row.std() for row in rows.numpy()]
-    assert np.allclose(losses.standardized(rows).numpy(), np.array(wanted), rtol=1e-10)
+@pytest.mark.parametrize("classes", [2, 3, 5, 100])
+def test_standardized_rows_are_those_of_the_authors_code(classes: int) -> None:
+    rows = logits(0, classes=classes)
+    wanted = standardized_by_the_authors(rows)
+    # The authors' 1e-7 beside the deviation is the difference.
+    assert np.allclose(losses.standardized(rows).numpy(), wanted, rtol=1e-6, atol=0)
+    assert np.allclose(wanted.std(1, ddof=1), 1, rtol=1e-5) and np.allclose(wanted.mean(1), 0, atol=1e-12)
+
+
+def test_kd_of_standardized_logits_is_the_naive_loop_over_the_authors_rows() -> None:
+    wanted = naive_kd(*(torch.from_numpy(standardized_by_the_authors(logits(seed))) for seed in (0, 1)), 2.0)
+    assert standardized_kd(logits(0), logits(1), LABELS).item() == pytest.approx(wanted, rel=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
