@@ -21,8 +21,11 @@ from edgekd.runtime import settings_of
 from edgekd.store import Artifact, Store
 from edgekd.target import Target
 
-_DROP = 0.10
-"""What int8 may cost where no budget is set, as a fraction."""
+DROP = 0.10
+"""What int8 may cost where no budget is set, as a fraction of the answers."""
+DROP_OF_VARIANCE = 0.15
+"""The same of outputs that are not classes, as a fraction of their variance: between the good and the broken files of
+benchmarks/quantize/foreign.py, by their own tasks."""
 _COLLAPSE = 0.5
 """Of what the float parent knows beyond chance: int8 that costs more than this has collapsed."""
 _NODES_TIMED = 8
@@ -82,6 +85,8 @@ class Judge:
     """The recipe's or the target's max_accuracy_drop."""
     disagreement: Callable[[Path, Path], float] = lambda one, other: 1 - agree(one, other)
     """What part two evaluations differ in, by their files."""
+    drop: float = DROP
+    """What int8 may cost where no budget is set."""
     chance: float = 0.0
     """What a network that knows nothing reaches: one over the number of classes."""
     measure: Measure = field(default_factory=Measure)
@@ -104,12 +109,12 @@ class Judge:
         """Whether a candidate may ship, by `may_ship`."""
         lost_by_float = self.lost_by_float(candidates)
         right = 1.0 if self.val_was_seen else float(self.teacher.metrics["top1"]) - lost_by_float
-        return may_ship(self.lost(candidates, file), lost_by_float, self.allowed, right - self.chance)
+        return may_ship(self.lost(candidates, file), lost_by_float, self.allowed, right - self.chance, self.drop)
 
     def excess(self, candidates: Artifact, file: str) -> float:
         """Return how many times what it may cost a candidate costs beside its float parent."""
         parent = self.lost_by_float(candidates)
-        allowed = _DROP if self.allowed is None else max(self.allowed - parent, min(max(self.allowed, 0.0), _DROP))
+        allowed = self.drop if self.allowed is None else max(self.allowed - parent, min(max(self.allowed, 0.0), DROP))
         return (self.lost(candidates, file) - parent) / max(allowed, 1e-6)
 
     def says_lost(self, candidates: Artifact, file: str) -> str:
@@ -117,21 +122,21 @@ class Judge:
         return f"{100 * self.lost(candidates, file):.2f} {self.words(candidates, file)}"
 
 
-def may_ship(lost: float, lost_by_float: float, allowed: float | None, known: float) -> bool:
+def may_ship(lost: float, lost_by_float: float, allowed: float | None, known: float, drop: float = DROP) -> bool:
     """Whether a candidate that loses `lost` against the teacher may ship; all are fractions 0-1.
 
     What a candidate loses beyond its float parent is its cost. One that costs more than half of what that parent knows
     beyond chance (`known`) has collapsed, and no budget excuses that. Otherwise it ships within the budget. Where the
     float parent misses the budget too, int8 is not to blame for that: then its cost alone must be within the budget.
-    Without a budget it may cost a tenth.
+    Without a budget it may cost `drop`.
     """
     cost = lost - lost_by_float
     if cost > _COLLAPSE * max(known, 0.0):
         return False
     if allowed is None:
-        return cost <= _DROP
+        return cost <= drop
     if lost_by_float > allowed:
-        return cost <= min(max(allowed, 0.0), _DROP)
+        return cost <= min(max(allowed, 0.0), DROP)
     return lost <= allowed
 
 

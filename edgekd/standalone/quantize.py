@@ -24,7 +24,7 @@ from edgekd.quantizing import Quantizer
 from edgekd.recipe import least_top1
 from edgekd.run import Run
 from edgekd.runtime import exact_here
-from edgekd.ship import Judge, Shipped, cost_of_float, ship
+from edgekd.ship import DROP, DROP_OF_VARIANCE, Judge, Shipped, cost_of_float, ship
 from edgekd.standalone import judging
 from edgekd.standalone.asked import Request, entry_of, loaded
 from edgekd.standalone.judging import Comparison
@@ -77,6 +77,7 @@ def _judge(request: Request, parent: Artifact, evaluator: Evaluator, classes: tu
         not by_labels,
         given if given is not None else request.target.budget.max_accuracy_drop,
         lambda one, other: judging.compare(one, other, measure).lost,
+        drop=DROP if by_labels or len(judging.read(parent.path)) == len(classes) else DROP_OF_VARIANCE,
         chance=0.0 if request.metric is not None else _chance(parent, classes),
         measure=measure,
         words=lambda candidates, file: _TOP1 if by_labels else f"% {compare(candidates, file).words}",
