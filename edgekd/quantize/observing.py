@@ -23,10 +23,15 @@ from edgekd.errors import ModelError
 from edgekd.quantize import qdq
 from edgekd.quantize.feed import Feed, Inputs, fixed_batch
 from edgekd.quantize.histogram import Counts, Histogram
+from edgekd.quantize.sizes import bytes_of, parts_of
 from edgekd.quantize.wiring import Array, Geometry, Wiring, copied, geometry, groups
 
 _BATCH_BYTES = 48 * 2**20
 """What all observed tensors of one batch may take."""
+_PART_BYTES = 128 * 2**20
+"""What the tensors that are observed at once may take where one image has more; two images are held at a time."""
+_LARGE_INPUT = 2**20
+"""Inputs of fewer bytes make tensors that fit into memory together."""
 _MOST_IMAGES = 64
 _SAMPLE = 2**13
 """At least so many values of a tensor are counted of each batch where a sample is enough."""
@@ -109,11 +114,37 @@ def tensors_of(wiring: Wiring, in_float: Container[str] = ()) -> list[str]:
 def observe(
     model: ModelProto, tensors: list[str], feed: Feed, counting: Counting, show: Callable[[int, int], None]
 ) -> Observed:
-    """Run the feed through the graph, once, and return what the tensors took for values.
+    """Run the feed through the graph and return what the tensors took for values.
 
+    Once, unless the tensors of one large image do not fit into memory together: then a part of them at a time.
     `show(done, total)` tells how many images went through. Raises ModelError for data that the graph does not take,
     and for values that are no finite numbers, with the tensor and the image.
     """
+    parts = _parts(model, tensors, feed)
+    seen = []
+    for number, part in enumerate(parts):
+
+        def show_part(done: int, total: int, number: int = number) -> None:
+            show(number * total + done, len(parts) * total)
+
+        seen.append(_observe(model, part, feed, counting, show_part))
+    first, *others = seen
+    for other in others:
+        merged = {key: {**getattr(first, key), **getattr(other, key)} for key in ("low", "high", "counts", "patches")}
+        first = Observed(first.images, **merged)
+    return first
+
+
+def _parts(model: ModelProto, tensors: list[str], feed: Feed) -> list[list[str]]:
+    one = feed.take(0, 1)
+    if not tensors or sum(value.nbytes for value in one.values()) < _LARGE_INPUT:
+        return [tensors]
+    return parts_of(bytes_of(model, tensors, one), _PART_BYTES)
+
+
+def _observe(
+    model: ModelProto, tensors: list[str], feed: Feed, counting: Counting, show: Callable[[int, int], None]
+) -> Observed:
     # Counting all takes a core of its own: with all of them onnxruntime's threads would only wait for each other.
     session = tensor_session(model, tensors, max(1, host.cores() - 1) if counting == "all" else host.cores())
     ends = dict.fromkeys(tensors, (np.inf, -np.inf))
