@@ -36,6 +36,7 @@ def notes(
         return [f"in float32, since float16 cannot hold their values: {', '.join(beyond)}"] if beyond else []
     made = shipped.candidates.metrics
     found = [_how(made, repaired.metrics)]
+    found += _kept(repaired.metrics)
     clipped = made["saturation"]
     if clipped["clipped"]:
         part = clipped["clipped"] / clipped["sums"]
@@ -53,6 +54,21 @@ def notes(
             f"{len(study)} other draws of calibration images: top-1 on validation {min(tops):.2f} – {max(tops):.2f} % "
             f"(deviation {statistics.pstdev(tops):.2f}), agreement with float {min(agreed):.2f} – {max(agreed):.2f} %"
         )
+    return found
+
+
+def _kept(repaired: Mapping[str, Any]) -> list[str]:
+    """Say what stays in float in any case: around joins behind the last layers, and what the user named."""
+    found = []
+    if joins := repaired.get("joins", []):
+        widest = max(joins, key=lambda join: join["largest"] / join["smallest"])
+        around = len(repaired["float_around_joins"])
+        found.append(
+            f"in float behind the last layers: {around} nodes around {widest['node']}, which joins values up to "
+            f"{widest['largest']:.3g} with values up to {widest['smallest']:.2g}; its parts keep their own qparams"
+        )
+    if named := repaired.get("float_by_name", []):
+        found.append(f"in float as quantize.float asks: {', '.join(named[:8])}{', …' if len(named) > 8 else ''}")
     return found
 
 
