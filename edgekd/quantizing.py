@@ -38,6 +38,7 @@ class Aim:
 Rounding = Literal["nearest", "optq"]
 _TRIES = 4
 """How often nodes are kept in float, unless the effort is thorough."""
+_BLOCKS = 8
 _SLACK = 2.0
 """What is lost need not add up exactly: learned rounding is tried where it would come this near to the budget."""
 
@@ -54,14 +55,16 @@ class Way:
 
 
 def _needed(costs: Sequence[Cost], excess: float) -> int:
-    """Return how many of the most damaging nodes must go to float, if what they cost adds up."""
+    """Return how many of the most damaging units must go to float, if what they cost adds up; one more than there are
+    where all of them would not do.
+    """
     total = sum(cost.lost for cost in costs)
     left = total
     for count, cost in enumerate(costs, start=1):
         left -= cost.lost
-        if left * excess <= total:
+        if cost.nodes and left * excess <= total:
             return count
-    return len(costs)
+    return len(costs) + 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ class Quantizer:
             return False
         if self.config.effort == "thorough":
             return True
-        by_weights = sensitivities.part_of_weights(self.sensitivity(way.calibrator, aim.measure))
+        by_weights = sensitivities.part_of_weights(self.sensitivity(way.calibrator, self._blocks(), aim.measure))
         return aim.excess(self._made(way, ())) * (1 - by_weights) <= _SLACK
 
     def _ways(self) -> list[Way]:
@@ -133,32 +136,61 @@ class Quantizer:
 
     def _mixed(self, way: Way, aim: Aim) -> Artifact | None:
         """Keep the most damaging nodes in float: more of them until the budget is kept, then fewer again."""
-        costs = sensitivities.costs(self.sensitivity(way.calibrator, aim.measure))
         is_thorough = self.config.effort == "thorough"
-        most = 1 if is_thorough else _needed(costs, aim.excess(self._made(way, ())))
-        left = len(costs) if is_thorough else _TRIES
-        if most > len(costs) // 2:
+        excess = aim.excess(self._made(way, ()))
+        ranked = self._ranked(way, aim, excess)
+        nodes = [node for cost in ranked for node in cost.nodes]
+        half = len(self._nodes()) // 2
+        most = 1 if is_thorough else _needed(ranked, excess)
+        left = len(nodes) if is_thorough else _TRIES
+        if most > min(half, len(nodes)):
             self.store.say("quantize: too much is lost, and no few nodes in float would mend it")
             return None
         fewest, found = 0, None
-        while found is None and left > 0 and most <= len(costs) // 2:
-            if aim.keeps(tried := self._mixed_of(way, costs, most)):
+        while found is None and left > 0 and most <= min(half, len(nodes)):
+            if aim.keeps(tried := self._mixed_of(way, nodes[:most])):
                 found = tried
             else:
                 fewest, most = most, most * 2
             left -= 1
         while found is not None and left > 0 and most - fewest > 1:
             middle = (fewest + most) // 2
-            if aim.keeps(tried := self._mixed_of(way, costs, middle)):
+            if aim.keeps(tried := self._mixed_of(way, nodes[:middle])):
                 found, most = tried, middle
             else:
                 fewest = middle
             left -= 1
         return found
 
-    def _mixed_of(self, way: Way, costs: Sequence[Cost], count: int) -> Artifact:
-        self.store.say(f"quantize: too much is lost: {count} of {len(costs)} nodes stay in float")
-        return self._made(way, tuple(cost.node for cost in costs[:count]))
+    def _mixed_of(self, way: Way, in_float: Sequence[str]) -> Artifact:
+        self.store.say(f"quantize: too much is lost: {len(in_float)} of {len(self._nodes())} nodes stay in float")
+        return self._made(way, tuple(in_float))
+
+    def _ranked(self, way: Way, aim: Aim, excess: float) -> tuple[Cost, ...]:
+        """Return what single nodes cost, the most damaging first: all, or those of the blocks that cost most.
+
+        None where even half of the blocks in float would not do. What other blocks cost comes last, as one.
+        """
+        if self.config.effort == "thorough":
+            units = tuple((node,) for node in self._nodes())
+            return sensitivities.costs(self.sensitivity(way.calibrator, units, aim.measure))
+        blocks = sensitivities.costs(self.sensitivity(way.calibrator, self._blocks(), aim.measure))
+        worst = _needed(blocks, excess)
+        if worst > (len(blocks) + 1) // 2:
+            return ()
+        units = tuple((node,) for block in blocks[:worst] for node in block.nodes)
+        single = sensitivities.costs(self.sensitivity(way.calibrator, units, aim.measure))
+        others = sum(block.lost for block in blocks[worst:])
+        return (*single, Cost((), others))
+
+    def _nodes(self) -> tuple[str, ...]:
+        return sensitivities.nodes_of(settled.load(self.repaired().path))
+
+    def _blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Return the nodes in blocks of neighbours: a first look at where int8 hurts."""
+        nodes = self._nodes()
+        size = max(1, -(-len(nodes) // _BLOCKS))
+        return tuple(nodes[start : start + size] for start in range(0, len(nodes), size))
 
     def with_in_float(self, nodes: tuple[str, ...]) -> Artifact:
         """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
@@ -189,13 +221,14 @@ class Quantizer:
         mean, std = float(entry.zero_point), 1 / entry.scale
         return Normalisation(mean=(mean, mean, mean), std=(std, std, std))
 
-    def sensitivity(self, calibrator: Calibrator, measure: Measure) -> Path:
-        """Return the file of what each node's integers cost."""
+    def sensitivity(self, calibrator: Calibrator, units: tuple[tuple[str, ...], ...], measure: Measure) -> Path:
+        """Return the file of what the integers of each unit, a node or several, cost."""
         repaired = self.repaired()
         config = self.config.for_ranges(calibrator).model_copy(update={"effort": self.config.effort})
         rows = self.store.run(
             sensitivity, repaired=repaired.path, observed=self._observed(repaired).path, samples=self.samples,
-            policy=self.policy, config=config, classes=measure.classes, metric=measure.metric, kernels=hosts.kernels(),
+            policy=self.policy, config=config, units=units, classes=measure.classes, metric=measure.metric,
+            kernels=hosts.kernels(),
         )  # fmt: skip
         self.store.metrics(rows)
         return rows.path

@@ -23,7 +23,7 @@ from edgekd.run import Run
 from edgekd.store import Artifact, Store
 from edgekd.target import Int8
 from edgekd.workload.arrays import INPUTS
-from tests.quantize.graphs import images, two_layers
+from tests.quantize.graphs import graph, images, node, two_layers
 
 
 def samples_in(folder: Path, count: int = 40) -> Path:
@@ -52,7 +52,8 @@ def aim(keeps: Callable[[Artifact], object], excess: float = 2.0) -> Aim:
 
 
 def worst(quantizer: Quantizer) -> list[str]:
-    return [cost.node for cost in costs(quantizer.sensitivity("mse", Measure()))]
+    units = tuple((node,) for node in quantizer._nodes())
+    return [node for cost in costs(quantizer.sensitivity("mse", units, Measure())) for node in cost.nodes]
 
 
 def in_float(candidates: Artifact) -> list[str]:
@@ -184,10 +185,10 @@ def test_sensitivity_puts_the_node_first_that_int8_hurts_most(tmp_path: Path) ->
     quantizer = replace(quantizer_of(wide, tmp_path), policy=Int8(per_channel=False), config=Quantize(equalise=False))
     file = quantizer.store.run(
         _stage(), repaired=quantizer.repaired().path, observed=quantizer._observed(quantizer.repaired()).path,
-        samples=quantizer.samples, policy=quantizer.policy, config=Quantize(calibrator="min-max"), classes=(),
-        metric=None, kernels="",
+        samples=quantizer.samples, policy=quantizer.policy, config=Quantize(calibrator="min-max"),
+        units=(("conv_c",), ("conv_y",)), classes=(), metric=None, kernels="",
     )  # fmt: skip
-    rows: list[dict[str, Any]] = json.loads(file.path.read_text())["nodes"]
+    rows: list[dict[str, Any]] = json.loads(file.path.read_text())["units"]
     assert [row["lost"] for row in rows] == sorted((row["lost"] for row in rows), reverse=True)
     assert rows[0]["sqnr"] < 20
 
@@ -226,6 +227,36 @@ def test_a_quick_effort_tries_nothing_and_a_normal_one_ends_where_no_few_nodes_c
     assert tried_by(quantizer, "thorough", 1000.0) == [0, 0, 1]
 
 
-def test_what_nodes_cost_says_how_many_go_to_float() -> None:
-    costs = [Cost("a", 0.5), Cost("b", 0.3), Cost("c", 0.1), Cost("d", 0.1)]
+def test_what_units_cost_says_how_many_go_to_float() -> None:
+    costs = [Cost(("a",), 0.5), Cost(("b",), 0.3), Cost(("c",), 0.1), Cost(("d",), 0.1)]
     assert [_needed(costs, excess) for excess in (1.5, 2.0, 4.0, 6.0, 100.0)] == [1, 1, 2, 3, 4]
+    others = [Cost(("a",), 0.5), Cost(("b",), 0.3), Cost((), 0.2)]
+    assert [_needed(others, excess) for excess in (2.0, 5.0, 6.0)] == [1, 2, 4], "what stays is no node to keep"
+
+
+def chain(layers: int) -> ModelProto:
+    """Convolutions one behind another; the fifth weight has one large value in each filter."""
+    generator = np.random.default_rng(0)
+    nodes, values, source = [], {}, "x"
+    for number in range(layers):
+        inputs = 3 if number == 0 else 8
+        weight = generator.standard_normal((8, inputs, 3, 3)) * 0.2
+        if number == 4:
+            weight[:, 0, 0, 0] = 60
+        values[f"w{number}"] = weight
+        name = "y" if number == layers - 1 else f"c{number}"
+        nodes.append(node("Conv", [source, f"w{number}"], name, pads=[1] * 4))
+        source = name
+    return graph(nodes, values, made=["N", 8, 8, 8])
+
+
+def test_only_the_nodes_of_the_blocks_that_cost_most_are_tried_alone(tmp_path: Path) -> None:
+    lines: list[str] = []
+    quantizer = replace(quantizer_of(chain(16), tmp_path, Run(say=lines.append)), config=Quantize())
+    found = quantizer.improved(aim(in_float, 1.2))
+    assert found is not None
+    assert set(in_float(found)) <= set(worst(quantizer)[:3]), "as if all had been tried alone"
+    tried = [json.loads(file.read_text()) for file in quantizer.store.folder.glob("sensitivity-*/sensitivity.json")]
+    assert sorted(len(each["units"]) for each in tried) == [2, 8, 16], (
+        "one block of two, the blocks, and all for this test"
+    )

@@ -1,4 +1,4 @@
-"""How much each node's integers cost: one at a time is quantized, all others stay in float."""
+"""How much each node's integers cost, or each block's: one at a time is quantized, all others stay in float."""
 
 from __future__ import annotations
 
@@ -34,14 +34,21 @@ _IMAGES_THOROUGH = 128
 
 @dataclass(frozen=True)
 class Cost:
-    """What one node alone costs when it is quantized, 0-1, by the measure that decides what ships."""
+    """What some nodes cost when they alone are quantized, 0-1, by the measure that decides what ships."""
 
-    node: str
+    nodes: tuple[str, ...]
     lost: float
 
 
+def nodes_of(found: Settled) -> tuple[str, ...]:
+    """Return the nodes that may be tried, in the graph's order."""
+    return tuple(
+        node.name for node in found.model.graph.node if node.op_type in HEAVY and node.name not in found.in_float
+    )
+
+
 @stage(writes="sensitivity.json", version=2, tools=("onnx", "onnxruntime", "numpy"))
-def sensitivity(
+def sensitivity(  # noqa: PLR0913, PLR0917 - all that its key is made of
     out: Path,
     run: Run,
     repaired: Path,
@@ -49,14 +56,16 @@ def sensitivity(
     samples: Path,
     policy: Int8,
     config: Quantize,
+    units: tuple[tuple[str, ...], ...],
     classes: tuple[str, ...],
     metric: Ref | None,
     kernels: str,
 ) -> Metrics:
-    """Write per node what is lost when it alone is quantized, worst first, and with labels what top-1 loses.
+    """Write per unit, a node or several, what is lost when it alone is quantized, worst first.
 
-    What is lost is measured as it is where shipping is decided, but that scores of classes count as values: on a few
-    images hardly any class flips. One pass over the nodes, always in the graph's order.
+    With labels, also what top-1 loses; and what is lost by all nodes together, and by rounding the weights alone. What
+    is lost is measured as it is where shipping is decided, but that scores of classes count as values: on a few images
+    hardly any class flips.
     """
     found = settled.load(repaired)
     whole = found.entry.feed(samples)
@@ -65,28 +74,27 @@ def sensitivity(
     picked = _labels(samples, whole, feed)
     measure = Measure(classes, metric).smooth
     grids = grids_of(load(observed), found, policy, config)
-    nodes = [node.name for node in found.model.graph.node if node.op_type in HEAVY and node.name not in found.in_float]
-    rows = []
-    for number, name in enumerate(nodes):
-        run.show(Progress("sensitivity", number, len(nodes), name))
-        alone = qdq.quantized(found.model, grids, {}, policy, found.in_float, frozenset({name}))
+    rows: list[dict[str, Any]] = []
+    for number, unit in enumerate(units):
+        run.show(Progress("sensitivity", number, len(units), unit[0]))
+        alone = qdq.quantized(found.model, grids, {}, policy, found.in_float, frozenset(unit))
         answers = trial.answers(alone, feed)
         lost, noise = measure.lost(reference, answers), trial.sqnr(reference, answers)
-        row = {"node": name, "lost": round(lost, 9), "sqnr": round(noise, 3)}
+        row = {"nodes": list(unit), "lost": round(lost, 9), "sqnr": round(noise, 3)}
         rows.append(row | _top1_lost(reference, answers, picked))
-    rows.sort(key=lambda row: (-row["lost"], row["sqnr"], row["node"]))
+    rows.sort(key=lambda row: (-row["lost"], row["sqnr"], row["nodes"]))
     together = trial.answers(qdq.quantized(found.model, grids, {}, policy, found.in_float), feed)
-    whole_lost = {"lost": measure.lost(reference, together)}
-    whole_lost["by_weights"] = measure.lost(reference, _with_rounded_weights(found, policy, feed))
-    out.write_text(json.dumps({"nodes": rows, **whole_lost}, indent=1), encoding="utf-8")
+    all_lost = {"lost": measure.lost(reference, together)}
+    all_lost["by_weights"] = measure.lost(reference, _with_rounded_weights(found, policy, feed))
+    out.write_text(json.dumps({"units": rows, **all_lost}, indent=1), encoding="utf-8")
     median = float(np.median([row["sqnr"] for row in rows])) if rows else None
-    return {"nodes": len(rows), "worst": rows[:5], "median_sqnr": median, **whole_lost}
+    return {"units": len(rows), "worst": rows[:5], "median_sqnr": median, **all_lost}
 
 
 def costs(file: Path) -> tuple[Cost, ...]:
-    """Return what `sensitivity` wrote of each node, the most damaging first."""
-    rows = json.loads(file.read_text(encoding="utf-8"))["nodes"]
-    return tuple(Cost(row["node"], row["lost"]) for row in rows)
+    """Return what `sensitivity` wrote of each unit, the most damaging first."""
+    rows = json.loads(file.read_text(encoding="utf-8"))["units"]
+    return tuple(Cost(tuple(row["nodes"]), row["lost"]) for row in rows)
 
 
 def part_of_weights(file: Path) -> float:
