@@ -7,23 +7,21 @@ names. Rounding passes gradients straight through (Bengio et al. 2013, arXiv:130
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 import torch
-import torch.nn.functional as F
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from torch import Tensor, nn
 
 from edgekd.errors import ModelError
+from edgekd.train.onnx_node import LEAVE_OUT, Node, nodes_of, type_name
+from edgekd.train.onnx_operators import computes, flowing
 
-_LEARNED = {"Conv", "Gemm", "MatMul"}
+_ROUNDED = {"Conv", "Gemm", "MatMul"}
+_LEARNED = _ROUNDED | {"BatchNormalization"}
 _MOVES = {"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
-Operator = Callable[["Node", Sequence[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,41 +45,31 @@ class Rounding:
     """Nodes whose weights stay as they are."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """One operator: its attributes by name."""
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    output: str
-    attributes: Mapping[str, Any]
-
-    def get(self, name: str, default: Any) -> Any:
-        """Return an attribute, or ONNX's default."""
-        return self.attributes.get(name, default)
-
-
 class OnnxModule(nn.Module):
-    """The graph; `rounding` None: in float. Raises ModelError, by name, for an operator that it does not know."""
+    """The graph; `rounding` None: in float. Raises ModelError, by name, for what would not be computed as ONNX says."""
 
     def __init__(self, model: ModelProto, rounding: Rounding | None = None) -> None:
         super().__init__()
         self.rounding = rounding
-        self._nodes = [_node(node) for node in model.graph.node]
-        self._check(model)
-        self._steps = _steps(self._nodes, rounding.steps) if rounding is not None else {}
         constants = {value.name: numpy_helper.to_array(value) for value in model.graph.initializer}
-        self._input = next(value.name for value in model.graph.input if value.name not in constants)
-        self._takes_pixels = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-        self._output = model.graph.output[0].name
-        learned = {name for node in self._nodes if node.kind in _LEARNED for name in node.inputs[1:]}
+        types = {value.name: value.data_type for value in model.graph.initializer}
+        given = _input_of(model, constants)
+        self._input, self._takes_pixels = given.name, given.type.tensor_type.elem_type == TensorProto.UINT8
+        self._output = _output_of(model)
+        nodes = nodes_of(model, constants)
+        self._computes = computes(nodes, types | {self._input: given.type.tensor_type.elem_type}, self._output)
+        # Their constants are read by now, and would only be held twice.
+        self._nodes = [replace(node, inputs=flowing(node), constants={}) for node in nodes]
+        self._steps = _steps(self._nodes, rounding.steps) if rounding is not None else {}
+        # Not the third and fourth of a BatchNormalization: they are what was seen, not what is learned.
+        learned = {name for node in self._nodes if node.kind in _LEARNED for name in node.inputs[1:3]}
         self.names = sorted(name for name in learned if name in constants and constants[name].dtype == np.float32)
         self.values = nn.ParameterList([nn.Parameter(torch.from_numpy(constants[name].copy())) for name in self.names])
-        fixed = {name: value for name, value in constants.items() if name not in self.names}
-        self._fixed = list(fixed)
-        for number, value in enumerate(fixed.values()):
-            self.register_buffer(f"fixed{number}", torch.from_numpy(value.copy()))
+        # torch holds no types of fewer than 8 bits, nor strings; no node computes with them.
+        held = {name: value for name, value in constants.items() if value.dtype.kind in "biuf"}
+        self._fixed = [name for name in held if name not in self.names]
+        for number, name in enumerate(self._fixed):
+            self.register_buffer(f"fixed{number}", torch.from_numpy(held[name].copy()))
         self._last = {name: index for index, node in enumerate(self._nodes) for name in node.inputs}
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,11 +82,11 @@ class OnnxModule(nn.Module):
         seen: dict[str, Tensor] = {self._input: self._on_grid(self._input, given)}
         seen |= dict(zip(self.names, self.values, strict=True))
         seen |= {name: getattr(self, f"fixed{number}") for number, name in enumerate(self._fixed)}
-        for index, node in enumerate(self._nodes):
-            inputs = [seen[name] for name in node.inputs if name]
-            if node.kind in _LEARNED and node.inputs[1] in self.names:
+        for index, (node, compute) in enumerate(zip(self._nodes, self._computes, strict=True)):
+            inputs = [seen[name] for name in node.inputs]
+            if node.kind in _ROUNDED and node.inputs[1] in self.names:
                 inputs[1:] = self._rounded(node, inputs[1:])
-            seen[node.output] = self._on_grid(node.output, _OPERATORS[node.kind](node, inputs))
+            seen[node.output] = self._on_grid(node.output, compute(inputs))
             if not keep:
                 for name in node.inputs:
                     if self._last[name] == index and name != self._output:
@@ -112,16 +100,6 @@ class OnnxModule(nn.Module):
             if value.name in trained:
                 array = trained[value.name].detach().cpu().contiguous().numpy()
                 value.CopyFrom(numpy_helper.from_array(array, value.name))
-
-    def _check(self, model: ModelProto) -> None:
-        unknown = sorted({node.kind for node in self._nodes} - set(_OPERATORS))
-        if unknown:
-            raise ModelError(
-                f"fine-tuning does not know the operator {', '.join(unknown)}",
-                f"leave out [finetune]; it knows {', '.join(sorted(_OPERATORS))}",
-            )
-        if len(model.graph.output) != 1:
-            raise ModelError(f"fine-tuning needs one output, the graph has {len(model.graph.output)}", "leave it out")
 
     def _on_grid(self, name: str, value: Tensor) -> Tensor:
         step = self.rounding.steps.get(name) if self.rounding else None
@@ -162,127 +140,23 @@ def _steps(nodes: Sequence[Node], steps: Mapping[str, Step]) -> dict[str, Step]:
     return found
 
 
-def _node(node: NodeProto) -> Node:
-    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    return Node(node.name, node.op_type, tuple(node.input), node.output[0], attributes)
+def _input_of(model: ModelProto, constants: Container[str]) -> ValueInfoProto:
+    """Return the graph's one input: float32, or uint8 pixels [N, H, W, C]. Raises ModelError for any other."""
+    given = [value for value in model.graph.input if value.name not in constants]
+    if len(given) != 1:
+        raise ModelError(f"fine-tuning needs one input, the graph has {len(given)}", LEAVE_OUT)
+    found: ValueInfoProto = given[0]
+    kind = found.type.tensor_type
+    if kind.elem_type not in (TensorProto.FLOAT, TensorProto.UINT8):
+        what = type_name(kind.elem_type) if found.type.HasField("tensor_type") else "no tensor"
+        raise ModelError(f'fine-tuning needs an input of FLOAT or UINT8, "{found.name}" is {what}', LEAVE_OUT)
+    if kind.elem_type == TensorProto.UINT8 and len(kind.shape.dim) != 4:
+        raise ModelError(f'fine-tuning needs UINT8 pixels [N, H, W, C], "{found.name}" has other axes', LEAVE_OUT)
+    return found
 
 
-def _convolved(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    image, weight = inputs[0], inputs[1]
-    bias = inputs[2] if len(inputs) > 2 else None
-    image, pads = _padded(image, node, 0.0)
-    return F.conv2d(
-        image, weight, bias, node.get("strides", [1, 1]), pads, node.get("dilations", [1, 1]), node.get("group", 1)
-    )
-
-
-def _padded(image: Tensor, node: Node, value: float) -> tuple[Tensor, tuple[int, int]]:
-    """Return the image padded where its two ends differ, and the padding that both ends have."""
-    if node.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise ModelError(f"fine-tuning does not know the padding of {node.name}", "leave out [finetune]")
-    top, left, bottom, right = node.get("pads", [0, 0, 0, 0])
-    if (top, left) == (bottom, right):
-        return image, (top, left)
-    return F.pad(image, (left, right, top, bottom), value=value), (0, 0)
-
-
-def _multiplied(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    left = inputs[0].T if node.get("transA", 0) else inputs[0]
-    right = inputs[1].T if node.get("transB", 0) else inputs[1]
-    product: Tensor = node.get("alpha", 1.0) * (left @ right)
-    bias = node.get("beta", 1.0)
-    return product + bias * inputs[2] if len(inputs) > 2 else product
-
-
-def _clipped(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    low = inputs[1] if len(inputs) > 1 else node.get("min", None)
-    high = inputs[2] if len(inputs) > 2 else node.get("max", None)
-    return torch.clamp(inputs[0], *(None if end is None else float(end) for end in (low, high)))
-
-
-def _pooled_most(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    image, pads = _padded(inputs[0], node, float("-inf"))
-    ceil = bool(node.get("ceil_mode", 0))
-    kernel, strides = node.get("kernel_shape", None), node.get("strides", [1, 1])
-    return F.max_pool2d(image, kernel, strides, pads, node.get("dilations", [1, 1]), ceil)
-
-
-def _pooled_mean(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    counted = bool(node.get("count_include_pad", 0))
-    top, left, bottom, right = node.get("pads", [0, 0, 0, 0])
-    if (top, left) != (bottom, right):
-        raise ModelError(f"fine-tuning does not know the padding of {node.name}", "leave out [finetune]")
-    kernel, strides = node.get("kernel_shape", None), node.get("strides", [1, 1])
-    return F.avg_pool2d(inputs[0], kernel, strides, (top, left), bool(node.get("ceil_mode", 0)), counted)
-
-
-def _reshaped(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    sizes = [int(size) for size in inputs[1]]
-    sizes = [
-        inputs[0].shape[at] if size == 0 and not node.get("allowzero", 0) else size for at, size in enumerate(sizes)
-    ]
-    return inputs[0].reshape(sizes)
-
-
-def _flattened(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    axis = node.get("axis", 1)
-    return inputs[0].flatten(axis) if axis == 1 else inputs[0].reshape(int(np.prod(inputs[0].shape[:axis])), -1)
-
-
-def _axes(node: Node, inputs: Sequence[Tensor]) -> list[int]:
-    return [int(axis) for axis in (inputs[1] if len(inputs) > 1 else node.get("axes", []))]
-
-
-def _averaged(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    return inputs[0].mean(_axes(node, inputs), keepdim=bool(node.get("keepdims", 1)))
-
-
-def _squeezed(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    return inputs[0].squeeze(tuple(_axes(node, inputs)))
-
-
-def _unsqueezed(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    value = inputs[0]
-    for axis in sorted(_axes(node, inputs)):
-        value = value.unsqueeze(axis)
-    return value
-
-
-def _both(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    return lambda node, inputs: function(inputs[0], inputs[1])
-
-
-def _alone(function: Callable[[Tensor], Tensor]) -> Operator:
-    return lambda node, inputs: function(inputs[0])
-
-
-_OPERATORS: dict[str, Operator] = {
-    "Add": _both(operator.add),
-    "AveragePool": _pooled_mean,
-    "Cast": _alone(lambda value: value.float()),
-    "Clip": _clipped,
-    "Concat": lambda node, inputs: torch.cat(list(inputs), node.get("axis", 1)),
-    "Conv": _convolved,
-    "Div": _both(operator.truediv),
-    "Dropout": _alone(lambda value: value),
-    "Flatten": _flattened,
-    "Gemm": _multiplied,
-    "GlobalAveragePool": _alone(lambda value: value.mean((2, 3), keepdim=True)),
-    "HardSigmoid": lambda node, inputs: (inputs[0] * node.get("alpha", 0.2) + node.get("beta", 0.5)).clamp(0, 1),
-    "HardSwish": _alone(F.hardswish),
-    "Identity": _alone(lambda value: value),
-    "LeakyRelu": lambda node, inputs: F.leaky_relu(inputs[0], node.get("alpha", 0.01)),
-    "MatMul": _both(operator.matmul),
-    "MaxPool": _pooled_most,
-    "Mul": _both(operator.mul),
-    "ReduceMean": _averaged,
-    "Relu": _alone(F.relu),
-    "Reshape": _reshaped,
-    "Sigmoid": _alone(torch.sigmoid),
-    "Softmax": lambda node, inputs: inputs[0].softmax(node.get("axis", -1)),
-    "Squeeze": _squeezed,
-    "Sub": _both(operator.sub),
-    "Tanh": _alone(torch.tanh),
-    "Transpose": lambda node, inputs: inputs[0].permute(node.get("perm", list(range(inputs[0].ndim))[::-1])),
-    "Unsqueeze": _unsqueezed,
-}
+def _output_of(model: ModelProto) -> str:
+    """Return the name of the graph's one output. Raises ModelError for more or none."""
+    if len(model.graph.output) != 1:
+        raise ModelError(f"fine-tuning needs one output, the graph has {len(model.graph.output)}", LEAVE_OUT)
+    return str(model.graph.output[0].name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,37 @@ def small_net() -> ModelProto:
     return graph(nodes, values, made=["N", 10])
 
 
+def attending_net() -> ModelProto:
+    """A layer capped from above whose channels are weighted by a convolution over their means (ECA), and a head."""
+    generator = np.random.default_rng(1)
+    values = {
+        "w1": generator.standard_normal((8, 3, 3, 3)) * 0.4, "b1": generator.standard_normal(8),
+        "w2": generator.standard_normal((1, 1, 3)) * 2, "b2": np.array([0.3]), "most": np.array(1.5),
+        "w3": generator.standard_normal((10, 8)) * 3, "b3": generator.standard_normal(10),
+        "last": np.array([3]), "one": np.array([-1]),
+    }  # fmt: skip
+    nodes = [
+        node("Conv", ["x", "w1", "b1"], "c1", pads=[1, 1, 1, 1]),
+        node("Clip", ["c1", "", "most"], "k"),
+        node("GlobalAveragePool", ["k"], "p"),
+        node("Squeeze", ["p", "last"], "s"),
+        node("Transpose", ["s"], "t", perm=[0, 2, 1]),
+        node("Conv", ["t", "w2", "b2"], "c2", pads=[1, 1]),
+        node("Transpose", ["c2"], "u", perm=[0, 2, 1]),
+        node("Unsqueeze", ["u", "one"], "e"),
+        node("Sigmoid", ["e"], "g"),
+        node("Mul", ["k", "g"], "m"),
+        node("GlobalAveragePool", ["m"], "q"),
+        node("Flatten", ["q"], "f"),
+        node("Gemm", ["f", "w3", "b3"], "y", transB=1),
+    ]
+    return graph(nodes, values, made=["N", 10])
+
+
+@pytest.mark.parametrize("net", [small_net, attending_net])
 @pytest.mark.parametrize("policy", [Int8(), Int8(reduce_range=True), Int8(per_channel=False)])
-def test_simulation_and_onnxruntime_agree(policy: Int8) -> None:
-    found = settled(small_net(), entry=_entry())
+def test_simulation_and_onnxruntime_agree(policy: Int8, net: Callable[[], ModelProto]) -> None:
+    found = settled(net(), entry=_entry())
     given = images(500, seed=3)
     seen = observe(found.model, found.tensors, feed(given), "none", lambda done, total: None)
     grids = {name: of_activation(seen.low[name], seen.high[name], policy) for name in found.tensors}
@@ -132,20 +161,30 @@ def _entry() -> Entry:
     return Entry(kind="arrays")
 
 
-@pytest.mark.parametrize("kind", ["Conv", "depthwise", "Gemm", "Add", "GlobalAveragePool"])
+@pytest.mark.parametrize(
+    "kind",
+    ["Conv", "Conv1d", "Conv3d", "depthwise", "Gemm", "MatMul", "Add", "pool"],
+)
 def test_a_layer_fed_equal_inputs_is_within_one_step(kind: str) -> None:
     generator = np.random.default_rng(0)
     made: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
         "Conv": ([node("Conv", ["x", "w", "b"], "y", pads=[1] * 4)], {"w": W, "b": np.ones(4)}),
+        "Conv1d": ([node("Reshape", ["x", "rows"], "r"), node("Conv", ["r", "w", "b"], "y", pads=[2, 0])],
+                   {"w": W[:, :, 0] * np.array([1, 9, 3, 5]).reshape(4, 1, 1), "b": np.ones(4),
+                    "rows": np.array([0, 3, 64])}),
+        "Conv3d": ([node("Reshape", ["x", "cubes"], "r"), node("Conv", ["r", "w", "b"], "y")],
+                   {"w": generator.standard_normal((4, 3, 2, 2, 2)) * np.array([1, 9, 3, 5]).reshape(4, 1, 1, 1, 1),
+                    "b": np.ones(4), "cubes": np.array([0, 3, 4, 4, 4])}),
         "depthwise": ([node("Conv", ["x", "w", "b"], "y", group=3)], {"w": W[:3, :1], "b": np.ones(3)}),
         "Gemm": ([node("Flatten", ["x"], "f"), node("Gemm", ["f", "w", "b"], "y", transB=1)],
                  {"w": generator.standard_normal((5, 192)), "b": np.ones(5)}),
+        "MatMul": ([node("MatMul", ["x", "w"], "y")], {"w": generator.standard_normal((8, 5)) * np.arange(1, 6)}),
         "Add": ([node("Add", ["x", "x"], "y")], {}),
-        "GlobalAveragePool": ([node("GlobalAveragePool", ["x"], "y")], {}),
+        "pool": ([node("GlobalAveragePool", ["x"], "y")], {}),
     }  # fmt: skip
     nodes, values = made[kind]
     model = graph(nodes, values, made=None)
-    found = settled(model, _entry()).model if kind in {"Conv", "depthwise", "Gemm"} else infer_shapes(model)
+    found = settled(model, _entry()).model if kind in {"Conv", "Conv1d", "depthwise", "Gemm"} else infer_shapes(model)
     expected = run(found, images(20))
     grids = {"x": of_activation(-4, 4, Int8())}
     grids["y"] = of_activation(float(expected.min()), float(expected.max()), Int8())
@@ -169,6 +208,15 @@ def test_what_was_trained_is_written_back_under_its_own_names() -> None:
     assert all(np.abs(after[name] - before[name]).max() > 0 for name in module.names)
     with torch.inference_mode():
         assert np.allclose(module(torch.from_numpy(images(4))).numpy(), run(model, images(4)), atol=1e-4)
+
+
+def test_every_weight_of_a_net_with_a_convolution_over_channels_is_learned_while_rounded() -> None:
+    model = settled(attending_net(), _entry()).model
+    grids = {name: of_activation(-4, 4, Int8()) for name in ("x", "k", "c2", "g", "m", "y")}
+    module = OnnxModule(model, rounding_of(model, Int8(), grids))
+    module(torch.from_numpy(images(8))).square().mean().backward()
+    assert module.names == ["b1", "b2", "b3", "w1", "w2", "w3"]
+    assert all(value.grad is not None and float(value.grad.abs().max()) > 0 for value in module.values)
 
 
 def test_gradients_pass_through_rounding_and_stop_where_values_are_clipped() -> None:
