@@ -112,10 +112,12 @@ class OnnxModule(nn.Module):
         if self.rounding is None or node.name in self.rounding.in_float:
             return list(learned)
         weight, levels = learned[0], self.rounding.levels
-        axis = 0 if node.kind != "MatMul" else weight.ndim - 1
+        axis = _channel_axis(node)
+        # As onnxruntime's quantizer: a weight without that axis, a vector, has one scale.
+        per_channel, axis = self.rounding.per_channel and axis < weight.ndim, min(axis, weight.ndim - 1)
         largest = weight.detach().abs()
         others = [each for each in range(weight.ndim) if each != axis]
-        largest = largest.amax(others) if self.rounding.per_channel else largest.max().expand(weight.shape[axis])
+        largest = largest.amax(others) if per_channel else largest.max().expand(weight.shape[axis])
         scale = largest / levels
         # A channel without weights takes the largest scale, as the quantizer is told to.
         dead = scale < torch.finfo(torch.float32).tiny
@@ -138,6 +140,11 @@ def _steps(nodes: Sequence[Node], steps: Mapping[str, Step]) -> dict[str, Step]:
         if node.kind in _MOVES and node.inputs[0] in found:
             found.setdefault(node.output, found[node.inputs[0]])
     return found
+
+
+def _channel_axis(node: Node) -> int:
+    """Return the axis of a weight that has a scale per index, as onnxruntime's quantizer takes it."""
+    return int(node.kind == "MatMul" or (node.kind == "Gemm" and not node.get("transB", 0)))
 
 
 def _input_of(model: ModelProto, constants: Container[str]) -> ValueInfoProto:

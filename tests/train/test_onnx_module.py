@@ -163,7 +163,7 @@ def _entry() -> Entry:
 
 @pytest.mark.parametrize(
     "kind",
-    ["Conv", "Conv1d", "Conv3d", "depthwise", "Gemm", "MatMul", "Add", "pool"],
+    ["Conv", "Conv1d", "Conv3d", "depthwise", "Gemm", "Gemm as it stands", "MatMul", "stacked MatMul", "Add", "pool"],
 )
 def test_a_layer_fed_equal_inputs_is_within_one_step(kind: str) -> None:
     generator = np.random.default_rng(0)
@@ -178,7 +178,11 @@ def test_a_layer_fed_equal_inputs_is_within_one_step(kind: str) -> None:
         "depthwise": ([node("Conv", ["x", "w", "b"], "y", group=3)], {"w": W[:3, :1], "b": np.ones(3)}),
         "Gemm": ([node("Flatten", ["x"], "f"), node("Gemm", ["f", "w", "b"], "y", transB=1)],
                  {"w": generator.standard_normal((5, 192)), "b": np.ones(5)}),
+        "Gemm as it stands": ([node("Flatten", ["x"], "f"), node("Gemm", ["f", "w", "b"], "y")],
+                              {"w": generator.standard_normal((192, 5)) * np.arange(1, 6), "b": np.ones(5)}),
         "MatMul": ([node("MatMul", ["x", "w"], "y")], {"w": generator.standard_normal((8, 5)) * np.arange(1, 6)}),
+        "stacked MatMul": ([node("MatMul", ["x", "w"], "y")],
+                           {"w": generator.standard_normal((3, 8, 5)) * np.arange(1, 9).reshape(1, 8, 1)}),
         "Add": ([node("Add", ["x", "x"], "y")], {}),
         "pool": ([node("GlobalAveragePool", ["x"], "y")], {}),
     }  # fmt: skip
