@@ -151,7 +151,10 @@ def _trainer(
     zeros: Zeros | None = None,
 ) -> _Trainer:
     """Put module and criterion onto the device, as they were when the state was saved."""
-    module.to(fabric.device).to(memory_format=torch.channels_last)
+    module.to(fabric.device)
+    # torch 2.14 has channels_last for images alone, and refuses a module that holds a kernel of three axes.
+    if all(tensor.ndim != 5 for tensor in (*module.parameters(), *module.buffers())):
+        module.to(memory_format=torch.channels_last)
     criterion.to(fabric.device)
     if state.epoch:
         module.load_state_dict(state.model)

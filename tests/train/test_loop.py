@@ -392,3 +392,12 @@ def test_speed_is_measured_whatever_the_losses_are(fabric: Fabric) -> None:
     """Under a teacher that is not trained yet they may be anything."""
     wild = Criterion(lambda logits, batch: cross_entropy(logits, batch) * float("inf"))
     assert loop.seconds_per_epoch(net(), wild, course(), fabric, steps=2) > 0
+
+
+def test_a_network_with_a_kernel_of_three_axes_trains(fabric: Fabric, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    before = module[1].weight.detach().clone()
+    outcome = loop.fit(module, LABELS, course(), fabric, tmp_path, Run())
+    assert len(outcome.losses) == EPOCHS
+    assert not torch.equal(module[1].weight, before)
