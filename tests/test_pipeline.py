@@ -154,6 +154,22 @@ def test_a_network_that_cannot_be_exported_is_refused_before_training(copy_toy: 
     assert not [line for line in lines if line.startswith("teacher runs")]
 
 
+def test_a_network_that_cannot_be_fine_tuned_is_refused_before_training(copy_toy: Callable[[], Path]) -> None:
+    """Its refusal comes out of the rehearsal: all that the real build would have spent is one preparation."""
+    folder = copy_toy()
+    code = (folder / "toy_models.py").read_text()
+    (folder / "toy_models.py").write_text(code.replace("self.body(x))", "self.body(x).double().relu().float())"))
+    recipe = (folder / recipes.FILE_NAME).read_text()
+    # The teacher alone, trained and quantized: the rehearsal is as short as can be.
+    (folder / recipes.FILE_NAME).write_text(recipe[: recipe.index("[student]")] + recipe[recipe.index("[quantize]") :])
+    lines: list[str] = []
+    recipe_with = recipes.load(folder, ["finetune.epochs=1"])
+    with pytest.raises(ModelError, match=r"fine-tuning cannot train the Cast .*: it makes DOUBLE") as caught:
+        edgekd.build(recipe_with, targets=["arm64"], out=folder / "dist", run=Run(say=lines.append))
+    assert caught.value.hint == "leave out [finetune]"
+    assert [line for line in lines if " runs:" in line] == ["prepare runs: not run before"]
+
+
 @pytest.mark.slow
 def test_a_build_killed_while_it_distills_goes_on_and_ends_with_the_same_bytes(
     toy: ToyBuild, copy_toy: Callable[[], Path]

@@ -10,6 +10,7 @@ import onnx
 
 from edgekd.distill.criterion import Supervise, UnderTeacher
 from edgekd.distill.teacher import frozen
+from edgekd.errors import ModelError
 from edgekd.models import network
 from edgekd.recipe import Finetune
 from edgekd.ref import Ref
@@ -19,6 +20,7 @@ from edgekd.train import batches, loop
 from edgekd.train.device import Place, open_fabric
 from edgekd.train.loop import Course
 from edgekd.train.onnx_module import OnnxModule, Rounding, Step
+from edgekd.train.onnx_node import LEAVE_OUT
 from edgekd.workload.normalisation import Normalisation
 
 _TOOLS = ("torch", "torchvision", "lightning-fabric", "onnx", "numpy")
@@ -44,7 +46,7 @@ def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     """Write the repaired graph with weights that were trained while rounded; its ranges stay as they were observed.
 
     `grids` are (scale, zero point, least, most) by tensor, `levels` the largest integer of a weight; `normalisation`
-    makes the graph's input of pixels. Raises ModelError for an operator that cannot be trained.
+    makes the graph's input of pixels. Raises ModelError, before anything is trained, for a graph that cannot be.
     """
     # bf16 has no more bits than the grid that is to be imitated.
     exact = place.model_copy(update={"precision": "32-true"})
@@ -52,6 +54,8 @@ def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     model = onnx.load(repaired / "model.onnx")
     rounding = Rounding({name: Step(*grid) for name, grid in grids.items()}, levels, per_channel, frozenset(in_float))
     module = OnnxModule(model, rounding)
+    if not module.names:
+        raise ModelError("fine-tuning finds no weight in the graph: what multiplies is computed", LEAVE_OUT)
     ask = frozen(network.load(teacher, teacher_code), fabric, place) if config.terms else None
     supervise: Supervise | None = (lambda batch: ask(batch.pixels)) if ask is not None else None
     examples, held = (batches.read(split, fabric.device) for split in (train, val))
