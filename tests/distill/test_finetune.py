@@ -33,7 +33,7 @@ def test_a_graph_that_cannot_be_trained_is_refused_first(nodes: list[NodeProto],
     missing = tmp_path / "missing"
     with pytest.raises(ModelError, match=why) as caught:
         finetune.function(
-            tmp_path / "out", Run(), repaired=tmp_path, grids={}, levels=127, per_channel=True,
+            tmp_path / "out", Run(), repaired=tmp_path, grids={}, levels=127, per_channel=True, in_float=(),
             normalisation=Normalisation(), teacher=missing, teacher_code=Ref("m:f", missing, ()), train=missing,
             val=missing, config=Finetune(), place=PLACE,
         )  # fmt: skip
