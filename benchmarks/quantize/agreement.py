@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from decoding import Answers, Decode, Found, overlaps
 from numpy.typing import NDArray
-from scipy import stats
 
 
 class Task(Protocol):
@@ -79,15 +78,21 @@ class Classifying:
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """One score of an image, of two classes: are the images in the same order, and the scores as high."""
+class Scoring:
+    """The probability of the second of two classes: one less the error of its log-odds relative to their spread.
+
+    Below 0.005 and above 0.995 all probabilities count as one, since no threshold lies there.
+    """
 
     def quality(self, parent: Answers, found: Answers) -> dict[str, float]:
-        """Return Spearman's correlation, and the part of the images whose score is within 0.05 or a third of it."""
-        one, other = (next(iter(each.values()))[:, 1].astype(np.float64) for each in (parent, found))
-        order = float(stats.spearmanr(one, other).statistic) if np.ptp(other) else 0.0
-        near = np.abs(one - other) <= np.maximum(0.05, one / 3)
-        return {"order": max(0.0, order), "near": float(near.mean())}
+        """Return it, 0-1."""
+        one, other = ({"": _log_odds(next(iter(each.values()))[:, 1:])} for each in (parent, found))
+        return {"log-odds": Rebuilding().quality(one, other)["fidelity"]}
+
+
+def _log_odds(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    sure = np.clip(values, 0.005, 0.995)
+    return np.asarray(np.log(sure / (1 - sure)))
 
 
 @dataclass(frozen=True)

