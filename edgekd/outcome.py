@@ -78,8 +78,8 @@ def report_on(judged: Judged) -> Report:
         latency=latency,
         latency_missing_because=why_not or "",
         this_host=measured if why_not else None,
-        operators=ran,
-        operators_in_float=operators.in_float(ran),
+        operators=ran.counts,
+        operators_in_float=ran.in_float,
         budgets=tuple(
             Verdict(budget=verdict.name, asked=verdict.asked, got=verdict.got, state=verdict.state)
             for verdict in verdicts
@@ -91,7 +91,7 @@ def report_on(judged: Judged) -> Report:
         pruning={**_pruning(judged), **({"latency_kept": kept} if kept is not None else {})},
         front=quantization.front_of(judged.graphs.repaired),
         quantization=quantization.of(judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study),
-        notes=(*_notes(judged), *_quantized_notes(judged, ran)),
+        notes=(*_notes(judged), *_quantized_notes(judged, ran.in_float)),
     )
 
 
@@ -171,12 +171,11 @@ def _seeds(judged: Judged) -> tuple[Spread, ...]:
     )
 
 
-def _quantized_notes(judged: Judged, ran: dict[str, int]) -> list[str]:
+def _quantized_notes(judged: Judged, left: dict[str, int]) -> list[str]:
     """Say what stays in float of an int8 graph and what that takes, and what else quantizing came to."""
     if judged.shipped.precision != "int8":
         return []
     shares = profile.shares(judged.shipped.path, exact_here(judged.target, hosts.this(), 1))
-    left = operators.in_float(ran)
     notes = quantization.notes(judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study)
     if not left:
         return notes

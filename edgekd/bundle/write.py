@@ -52,7 +52,7 @@ def _fill(part: Path, contents: Contents) -> Manifest:
         shutil.copyfile(contents.refused, part / "int8.onnx")
     (part / "labels.txt").write_text("".join(f"{name}\n" for name in contents.classes), encoding="utf-8")
     (part / "report.json").write_text(contents.report, encoding="utf-8")
-    exact = operators.is_closed_integer(operators.that_run(model, contents.exact_here))
+    exact = operators.that_run(model, contents.exact_here).is_closed_integer
     images = arrays.sample(arrays.load(contents.test), GOLDEN_IMAGES).images
     logits = runtime.run(runtime.open_session(model, contents.exact_here), images, batch=1)
     _save_golden(part / "golden.npz", images, logits)

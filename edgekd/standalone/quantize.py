@@ -15,7 +15,7 @@ from edgekd import host as hosts
 from edgekd import quantization
 from edgekd.bench import profile
 from edgekd.beside import replaced
-from edgekd.operators import in_float, that_run
+from edgekd.operators import that_run
 from edgekd.quantize import settled
 from edgekd.quantize.divergence import Difference, Measure, listed
 from edgekd.quantize.stage import FLOAT, INT8, convert
@@ -118,8 +118,7 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
     repaired = quantizer.repaired() if shipped.file == INT8 else None
     cost = cost_of_float(request.settings.bench, request.target, shipped, quantizer if repaired else None)
     settings = exact_here(request.target, hosts.this(), 1)
-    ran = that_run(shipped.path, settings)
-    left = in_float(ran)
+    left = that_run(shipped.path, settings).in_float
     shares = profile.shares(shipped.path, settings) if left and repaired else {}
     parent, final = judge.evaluate(shipped.parent), judge.evaluate(shipped.path)
     accuracy = {"float": parent.metrics["top1"], "shipped": final.metrics["top1"]}

@@ -68,9 +68,9 @@ def test_float_candidate_is_the_graph_and_tells_the_classes_apart(task: Any, mad
 
 def test_int8_is_closed_integer(made: Made) -> None:
     ran = operators.that_run(made.folder / INT8, Settings())
-    assert operators.in_float(ran) == {}
-    assert operators.is_closed_integer(ran)
-    assert ran["QLinearConv"] == 2
+    assert ran.in_float == {}
+    assert ran.is_closed_integer
+    assert ran.counts["QLinearConv"] == 2
 
 
 def test_int8_names_the_class_that_float_names(task: Any, made: Made) -> None:
