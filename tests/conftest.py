@@ -11,7 +11,7 @@ import pytest
 
 import edgekd
 from edgekd import ship
-from edgekd.bench.measure import Measured, measure
+from edgekd.bench.measure import Inputs, Measured, measure
 from edgekd.bench.statistics import Quantile
 from edgekd.recipe import Bench
 from edgekd.run import Run
@@ -32,9 +32,11 @@ class ToyBuild:
         return self.folder / "dist" / f"toy-{target}"
 
 
-def twice_as_fast(models: Mapping[str, Path], settings: Settings, config: Bench) -> Measured:
+def twice_as_fast(
+    models: Mapping[str, Path], settings: Settings, config: Bench, feeds: Mapping[str, Inputs] | None = None
+) -> Measured:
     """Measure as always, but let every model be twice as fast as the first."""
-    run = measure(models, settings, config)
+    run = measure(models, settings, config, feeds)
     return run.model_copy(update={"faster": {name: Quantile(value=2.0, low=2.0, high=2.0) for name in models}})
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from edgekd import host, runtime
@@ -16,6 +18,8 @@ from edgekd.recipe import Bench
 from edgekd.runtime import Settings
 
 _CALLS = 5
+Inputs = Mapping[str, NDArray[Any]]
+"""Arrays by the name of a graph's input."""
 
 
 class Measured(BaseModel):
@@ -32,9 +36,18 @@ class Measured(BaseModel):
     faster: dict[str, Quantile]
 
 
-def measure(models: Mapping[str, Path], settings: Settings, config: Bench) -> Measured:
-    """Time the models {name: file} by the settings, batch 1. Raises TargetError, ModelError."""
+def measure(
+    models: Mapping[str, Path], settings: Settings, config: Bench, feeds: Mapping[str, Inputs] | None = None
+) -> Measured:
+    """Time the models {name: file} by the settings.
+
+    `feeds` holds by the model's name what it is fed; inputs that are not in it get random values, batch 1. Raises
+    TargetError, and ModelError also for an input that is not fed and leaves more than its batch open.
+    """
     sessions = [runtime.open_session(file, settings) for file in models.values()]
+    given = [(feeds or {}).get(name, {}) for name in models]
+    for name, session, feed in zip(models, sessions, given, strict=True):
+        check_sizes(name, session, feed)
     spec = runner.Spec(
         models=[],
         rounds=config.rounds,
@@ -45,12 +58,12 @@ def measure(models: Mapping[str, Path], settings: Settings, config: Bench) -> Me
         entries=settings.entries,
     )
     try:
-        times = dict(zip(models, runner.time_sessions(sessions, spec), strict=True))
+        times = dict(zip(models, runner.time_sessions(sessions, spec, given), strict=True))
     except Exception as error:
         # onnxruntime's exceptions share no base class but this one.
         raise ModelError(
-            f"{', '.join(models)} does not run on random pixels: {first_line(error)}",
-            "bench feeds uint8 or float images, every dynamic dimension 1",
+            f"{', '.join(models)} does not run on what it is fed: {first_line(error)}",
+            "feed what the graph takes: --size for images, --data for a file of its inputs",
         ) from None
     first = times[next(iter(models))]
     return Measured(
@@ -62,3 +75,13 @@ def measure(models: Mapping[str, Path], settings: Settings, config: Bench) -> Me
         latency_ms={name: statistics.latency(rounds) for name, rounds in times.items()},
         faster={name: statistics.ratio(first, rounds) for name, rounds in times.items()},
     )
+
+
+def check_sizes(name: str, session: Any, feed: Inputs) -> None:
+    """Raise ModelError where an input that is not fed leaves more than its batch open: timed as 1 it would be wrong."""
+    for given, shape in runner.open_inputs(session, feed).items():
+        sides = ", ".join(str(size or "any") for size in shape)
+        raise ModelError(
+            f"the input {given} of {name} is [{sides}]: how long it takes depends on what is open there",
+            "say the size: --size 224, or 240x320, for an image; else --data FILE.npz that holds the inputs by name",
+        )

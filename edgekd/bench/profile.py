@@ -9,19 +9,24 @@ from tempfile import TemporaryDirectory
 
 from edgekd import runtime
 from edgekd.bench import runner
+from edgekd.bench.measure import Inputs, check_sizes
 from edgekd.runtime import Settings
 
 _WARMUP = 10
 _CALLS = 50
 
 
-def shares(model: Path, settings: Settings) -> dict[str, float]:
-    """Return the part of the time that each kind of operator takes, batch 1, largest first; they sum to 1."""
+def shares(model: Path, settings: Settings, feed: Inputs | None = None) -> dict[str, float]:
+    """Return the part of the time that each kind of operator takes, largest first; they sum to 1.
+
+    `feed` holds some of the inputs, by name; others get random values, batch 1. Raises ModelError as `measure` does.
+    """
     with TemporaryDirectory() as folder:
         session = runtime.open_session(model, settings, profile=Path(folder) / "profile")
-        feed = runner.feed_of(session)
+        check_sizes(model.name, session, feed or {})
+        inputs = runner.feed_of(session, feed)
         for _ in range(_WARMUP + _CALLS):
-            session.run(None, feed)
+            session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     runs = [event["args"] | {"dur": event["dur"]} for event in events if event.get("cat") == "Node"]
     times: Counter[str] = Counter()

@@ -32,12 +32,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 class Session:
     """Writes down when it runs."""
 
-    def __init__(self, name: str, log: list[str], kind: str = "tensor(uint8)") -> None:
+    def __init__(self, name: str, log: list[str], kind: str = "tensor(uint8)", **shapes: list[Any]) -> None:
         self.name, self.log, self.kind = name, log, kind
+        self.shapes = shapes or {"image": ["N", 4, 5, 3]}
         self.feeds: list[dict[str, np.ndarray]] = []
 
     def get_inputs(self) -> list[Any]:
-        return [SimpleNamespace(name="image", type=self.kind, shape=["N", 4, 5, 3])]
+        return [SimpleNamespace(name=name, type=self.kind, shape=shape) for name, shape in self.shapes.items()]
 
     def run(self, outputs: None, feed: dict[str, np.ndarray]) -> None:
         self.log.append(self.name)
@@ -81,11 +82,26 @@ def test_feed_has_batch_1_and_the_type_of_the_input(kind: str, dtype: str) -> No
     assert len(np.unique(feed)) > 10
 
 
+def test_an_open_axis_beside_the_batch_is_never_taken_for_1() -> None:
+    for shape in (["N", 3, "H", "W"], [None, 3, 4, None], ["T", "N", 40], [1, "T"]):
+        with pytest.raises(ValueError, match="more than its batch is open"):
+            runner.feed_of(Session("a", [], x=shape))
+    feed = runner.feed_of(Session("a", [], x=["N", 4], state=[2, "N", 3], more=[None, 2]))
+    assert {name: value.shape for name, value in feed.items()} == {"x": (1, 4), "state": (2, 1, 3), "more": (1, 2)}
+
+
+def test_what_is_given_is_fed_as_it_is_and_the_rest_at_random() -> None:
+    given = {"x": np.ones((2, 7), np.float32)}
+    session = Session("a", [], "tensor(float)", x=["N", "T"], y=["N", 3])
+    runner.time_sessions([session], spec(rounds=1), [given])
+    assert all(feed["x"] is given["x"] and feed["y"].shape == (1, 3) for feed in session.feeds)
+
+
 def test_imports_are_the_standard_library_numpy_and_onnxruntime() -> None:
     tree = ast.parse(Path(runner.__file__).read_text(encoding="utf-8"))
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert names - {"numpy", "onnxruntime"} <= sys.stdlib_module_names
+    assert {name.partition(".")[0] for name in names} - {"numpy", "onnxruntime"} <= sys.stdlib_module_names
 
 
 def test_runs_alone_as_a_script(tmp_path: Path) -> None:
@@ -93,14 +109,16 @@ def test_runs_alone_as_a_script(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [helper.make_node("Cast", ["image"], ["logits"], to=TensorProto.FLOAT)],
         "g",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 2, 2, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2, 2, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", "H", "W", 3])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), model)
     script = tmp_path / "device" / "runner.py"
     script.parent.mkdir()
     shutil.copyfile(runner.__file__, script)
-    asked = spec(models=[str(model)] * 2, rounds=3, providers=["CPUExecutionProvider"])
+    np.savez(tmp_path / "in.npz", image=np.zeros((1, 2, 2, 3), np.uint8))
+    inputs = [str(tmp_path / "in.npz")] * 2
+    asked = spec(models=[str(model)] * 2, rounds=3, providers=["CPUExecutionProvider"], inputs=inputs)
     command = [sys.executable, "-I", "-c", ALONE, str(script), json.dumps(vars(asked))]
     done = subprocess.run(command, capture_output=True, text=True, cwd=script.parent, check=False)
     assert done.returncode == 0, done.stderr
