@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -19,6 +19,8 @@ from edgekd.run import Progress, Run
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Targets = Annotated[list[str], typer.Option("--target", "-t", help="A shipped target's name, or a file FILE.toml.")]
+Resize = Literal["stretch", "letterbox", "crop"]
+Colour = Literal["rgb", "bgr", "grey"]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
@@ -32,9 +34,15 @@ def main() -> NoReturn:
         _fail(error.message, error.hint)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(f"the disk is full: {error.filename or error.strerror}", "free some room; the same command goes on")
+            _fail(
+                f"the disk is full: {error.filename or error.strerror}",
+                "free some room, and run the same command again",
+            )
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-            _fail(f"{error.filename}: {error.strerror}", "choose folders that you may write with --out and --store")
+            _fail(
+                f"{error.filename}: {error.strerror}",
+                "choose a folder that you may write: --out, for a build also --store",
+            )
         raise
     sys.exit(0)
 
@@ -140,9 +148,11 @@ def quantize(
     out: Annotated[Path, typer.Option(help="Where the folder MODEL-TARGET goes.")] = Path("dist"),
     mean: Annotated[str, typer.Option(help="In pixel units 0-255: one number, or one per channel with commas.")] = "0",
     std: Annotated[str, typer.Option(help="As --mean; pixels are fed as (pixel - mean) / std.")] = "255",
-    size: Annotated[str, typer.Option(help="Of images, where the graph leaves it open: 224, or 240x320.")] = "",
-    absorb: Annotated[bool, typer.Option("--absorb", help="Let the graph take raw uint8 pixels [N, H, W, 3].")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of calibration images.")] = 0,
+    size: Annotated[str, typer.Option(help="Where the graph leaves it open: 224, 240x320, or several: 320,480.")] = "",
+    resize: Annotated[Resize, typer.Option(help="How images come to that size.")] = "stretch",
+    colour: Annotated[Colour | None, typer.Option(help="Order of the channels; default: rgb, grey for one.")] = None,
+    absorb: Annotated[bool, typer.Option("--absorb", help="Let the graph take raw uint8 pixels [N, H, W, C].")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of calibration samples.")] = 0,
     task: Annotated[str, typer.Option(help="What the outputs are: auto, classification, or dense.")] = "auto",
     metric: Annotated[
         str, typer.Option(help="MODULE:FUNCTION of (float's outputs, int8's), which returns the part lost, 0-1.")
@@ -156,14 +166,15 @@ def quantize(
     from edgekd import recipe as recipes
     from edgekd import target as targets_
     from edgekd.ship import insists
+    from edgekd.standalone import options
     from edgekd.standalone.asked import Request, check, metric_of, task_of
     from edgekd.standalone.quantize import lines, quantize_file
 
     wanted = targets_.load(target)
     settings = recipes.alone({"calibrator": calibrator, "samples": samples, "effort": effort}, set_)
-    pixels = [_numbers("--mean", mean), _numbers("--std", std)]
     request = Request(
-        model, data, wanted, settings, out, pixels[0], pixels[1], _sides(size), absorb, seed,
+        model, data, wanted, settings, out, options.numbers("--mean", mean), options.numbers("--std", std),
+        options.sizes(size), resize, colour, absorb, seed,
         task=task_of(task), metric=metric_of(metric), insist=insists(ship),
     )  # fmt: skip
     check(request)
@@ -179,33 +190,6 @@ def quantize(
     for line in ["", *lines(result), "", f"wrote {result.folder}/"] if not as_json else ():
         say(line)
     raise typer.Exit(3 if result.missed else 0)
-
-
-def _numbers(option: str, text: str) -> tuple[float, float, float]:
-    """Read one number for all channels, or one for each. Raises RecipeError."""
-    from edgekd.errors import RecipeError
-
-    try:
-        found = [float(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if len(found) not in {1, 3}:
-        raise RecipeError(
-            f'{option} "{text}" is neither one number nor three', f"for instance {option} 123.7,116.3,103.5"
-        )
-    return (found[0], found[0], found[0]) if len(found) == 1 else (found[0], found[1], found[2])
-
-
-def _sides(text: str) -> tuple[int, int] | None:
-    """Read a height and a width, or one number for both. Raises RecipeError."""
-    from edgekd.errors import RecipeError
-
-    if not text:
-        return None
-    sides = text.split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise RecipeError(f'--size "{text}" is no size', "for instance --size 224, or --size 240x320")
-    return int(sides[0]), int(sides[-1])
 
 
 @app.command()

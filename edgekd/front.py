@@ -22,6 +22,7 @@ ABSORBED = "front_pixels"
 """The float input of a graph whose front is absorbed, until its pixels enter as integers."""
 _PREFIX = "front_"
 _NORMALISED = "front_normalised"
+_PIXELS_LAST, _PIXELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,15 @@ class Absorption:
 
 
 def put_on(model: ModelProto, normalisation: Normalisation) -> None:
-    """Put the float front before the graph's one input, float [N, 3, H, W]; the input becomes `image`."""
+    """Put the float front before the graph's one input, float [N, C, H, W]; the input becomes `image` [N, H, W, C].
+
+    A graph of one channel takes the first mean and the first standard deviation.
+    """
     graph = model.graph
     old = graph.input[0]
-    dims = old.type.tensor_type.shape.dim
-    height, width = dims[2].dim_value, dims[3].dim_value
-    mean = np.array(normalisation.mean, np.float32).reshape(1, 3, 1, 1)
-    scale = (1.0 / np.array(normalisation.std, np.float64)).astype(np.float32).reshape(1, 3, 1, 1)
+    channels = old.type.tensor_type.shape.dim[1].dim_value
+    mean = np.array(normalisation.mean[:channels], np.float32).reshape(1, channels, 1, 1)
+    scale = (1.0 / np.array(normalisation.std[:channels], np.float64)).astype(np.float32).reshape(1, channels, 1, 1)
     nodes = [
         helper.make_node("Transpose", [IMAGE], ["front_nchw"], name="front_transpose", perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["front_nchw"], ["front_float"], name="front_cast", to=TensorProto.FLOAT),
@@ -56,8 +59,7 @@ def put_on(model: ModelProto, normalisation: Normalisation) -> None:
     graph.initializer.extend(
         [numpy_helper.from_array(mean, "front_mean"), numpy_helper.from_array(scale, "front_scale")]
     )
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["N", height, width, 3]))
+    _take(model, IMAGE, TensorProto.UINT8, _PIXELS_LAST)
 
 
 def nodes_of(model: ModelProto) -> list[NodeProto]:
@@ -69,7 +71,7 @@ def nodes_of(model: ModelProto) -> list[NodeProto]:
 def absorb(model: ModelProto) -> Absorption | None:
     """Take the float front off and fold it into the first convolution, in place; None where that cannot be.
 
-    The graph's input becomes the float tensor `front_pixels` [N, 3, H, W], to be fed (pixel - zero_point) * scale.
+    The graph's input becomes the float tensor `front_pixels` [N, C, H, W], to be fed (pixel - zero_point) * scale.
     With p = (u - Z)·s and x = (u - m_c)/d_c: W'[:, c] = W[:, c] / (s·d_c), b' = b + Σ W[:, c]·(Z - m_c)/d_c.
     """
     found = _find(model)
@@ -88,7 +90,7 @@ def absorb(model: ModelProto) -> Absorption | None:
     return Absorption(scale, zero_point, exact=bool(np.allclose(found.mean, zero_point, atol=1e-4)))
 
 
-def pixels_enter(model: ModelProto, shape: tuple[int, int]) -> None:
+def pixels_enter(model: ModelProto) -> None:
     """In a quantized absorbed graph, replace the input's QuantizeLinear by a Transpose of the pixels themselves."""
     graph = model.graph
     old = graph.input[0].name
@@ -100,8 +102,7 @@ def pixels_enter(model: ModelProto, shape: tuple[int, int]) -> None:
     rest = [node for node in rest if node.output[0] != quantize[0].output[0]]
     del graph.node[:]
     graph.node.extend([entry, *rest])
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["N", *shape, 3]))
+    _take(model, IMAGE, TensorProto.UINT8, _PIXELS_LAST)
 
 
 def shape_of(model: ModelProto) -> tuple[int, int]:
@@ -111,14 +112,14 @@ def shape_of(model: ModelProto) -> tuple[int, int]:
 
 
 def as_input(pixels: NDArray[np.uint8], absorption: Absorption) -> NDArray[np.float32]:
-    """Return pixels [N, H, W, 3] as an absorbed float graph wants them, float32 [N, 3, H, W]."""
+    """Return pixels [N, H, W, C] as an absorbed float graph wants them, float32 [N, C, H, W]."""
     centred = pixels.astype(np.float32) - np.float32(absorption.zero_point)
     return np.ascontiguousarray((centred * np.float32(absorption.scale)).transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True)
 class _Front:
-    """The float front as it stands in a graph: (pixel - mean) * factor per channel, float64 [3] each.
+    """The float front as it stands in a graph: (pixel - mean) * factor, float64, per channel or one for all.
 
     onnxsim folds the Mul into the convolution behind it; then the factor is 1.
     """
@@ -136,16 +137,16 @@ def _find(model: ModelProto) -> _Front | None:
         value.name: numpy_helper.to_array(value) for value in model.graph.initializer if value.name.startswith(_PREFIX)
     }
     nodes: list[NodeProto] = []
-    name, mean, factor = IMAGE, np.zeros(3), np.ones(3)
+    name, mean, factor = IMAGE, np.zeros(1), np.ones(1)
     while True:
         readers = [node for node in model.graph.node if name in node.input]
         if len(readers) != 1 or not readers[0].name.startswith(_PREFIX):
             break
         node = readers[0]
         if node.op_type == "Sub":
-            mean = values[node.input[1]].reshape(3).astype(np.float64)
+            mean = values[node.input[1]].reshape(-1).astype(np.float64)
         elif node.op_type == "Mul":
-            factor = values[node.input[1]].reshape(3).astype(np.float64)
+            factor = values[node.input[1]].reshape(-1).astype(np.float64)
         nodes.append(node)
         name = node.output[0]
     return _Front(nodes, name, readers, mean, factor) if nodes else None
@@ -168,7 +169,6 @@ def _set(model: ModelProto, conv: NodeProto, weight: NDArray[np.float64], bias: 
 def _take_off(model: ModelProto, found: _Front) -> None:
     """Remove the front's nodes and every constant that nobody reads any more; the input is float again."""
     graph = model.graph
-    height, width = shape_of(model)
     front = {node.name for node in found.nodes}
     body = [node for node in graph.node if node.name not in front]
     del graph.node[:]
@@ -177,5 +177,13 @@ def _take_off(model: ModelProto, found: _Front) -> None:
     stale = [value for value in graph.value_info if not value.name.startswith(_PREFIX)]
     del graph.value_info[:]
     graph.value_info.extend(stale)
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info(ABSORBED, TensorProto.FLOAT, ["N", 3, height, width]))
+    _take(model, ABSORBED, TensorProto.FLOAT, _PIXELS_FIRST)
+
+
+def _take(model: ModelProto, name: str, kind: int, order: tuple[int, ...]) -> None:
+    """Give the graph another input, whose axes are those of the old one in another order: open ones stay open."""
+    dims = [model.graph.input[0].type.tensor_type.shape.dim[axis] for axis in order]
+    # None stays what it is: an axis that is open and has no name.
+    sizes = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in dims]
+    del model.graph.input[:]
+    model.graph.input.append(helper.make_tensor_value_info(name, kind, sizes))

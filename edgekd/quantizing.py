@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import onnx
+
 from edgekd import host as hosts
 from edgekd.quantize import sensitivity as sensitivities
 from edgekd.quantize import settled
 from edgekd.quantize.calibrate import COUNTED, calibrate, grids_of
 from edgekd.quantize.divergence import Measure
-from edgekd.quantize.entry import Entry
+from edgekd.quantize.entry import Entry, of_pixels
+from edgekd.quantize.feed import Inputs
 from edgekd.quantize.observing import load
 from edgekd.quantize.repair import repair
 from edgekd.quantize.sensitivity import Cost, sensitivity
@@ -195,6 +198,12 @@ class Quantizer:
     def with_in_float(self, nodes: tuple[str, ...]) -> Artifact:
         """Return the candidates with these nodes in float, rounded as cheaply as can be: for their latency."""
         return self._made(Way(self._calibrator, "nearest"), nodes)
+
+    def fed(self) -> Inputs:
+        """Return one sample as the graph takes it, or as many as it takes at once: what is timed."""
+        feed = (self.entry or of_pixels()).feed(self.samples)
+        few = feed.few(1, onnx.load(self.graph, load_external_data=False))
+        return few.take(0, few.count)
 
     def grids(self) -> dict[str, tuple[float, int, int, int]]:
         """Return (scale, zero point, least, most) of every activation, for `finetune`."""

@@ -160,20 +160,20 @@ def ship(
         store.metrics(judge.evaluate(candidates.path / file))
     plain = Shipped(candidates, wanted, "")
     if judge.keeps(candidates, wanted):
-        return _fast_enough(store, bench, target, plain, insist)
+        return _fast_enough(store, bench, target, plain, quantizer, insist)
     if insist:
         lost = judge.says_lost(candidates, wanted)
         return replace(plain, reason=f"as --ship asks, although {plain.precision} loses {lost}")
     if quantizer is not None and quantizer.config.effort != "thorough":
         # Nodes in float would make it slower still: what is slower already need not be made more exact.
-        raced = _fast_enough(store, bench, target, plain, insist)
+        raced = _fast_enough(store, bench, target, plain, quantizer, insist)
         if raced.file == FLOAT:
             return raced
     improved = quantizer.improved(_aim(judge, wanted)) if quantizer is not None else None
     if improved is None:
         reason = f"{plain.precision} loses {judge.says_lost(candidates, wanted)}"
         return _float_instead(plain, reason)
-    return _fast_enough(store, bench, target, Shipped(improved, wanted, ""), insist)
+    return _fast_enough(store, bench, target, Shipped(improved, wanted, ""), quantizer, insist)
 
 
 def _float_instead(wanted: Shipped, reason: str) -> Shipped:
@@ -184,9 +184,11 @@ def _aim(judge: Judge, wanted: str) -> Aim:
     return Aim(lambda tried: judge.keeps(tried, wanted), lambda tried: judge.excess(tried, wanted), judge.measure)
 
 
-def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped, insist: bool) -> Shipped:
+def _fast_enough(
+    store: Store, bench: Bench, target: Target, wanted: Shipped, quantizer: Quantizer | None, insist: bool
+) -> Shipped:
     """Return it with what the clock says of it, or its float parent where that is faster."""
-    times = _times_faster(store, bench, target, wanted)
+    times = _times_faster(store, bench, target, wanted, quantizer)
     if isinstance(times, str):
         reason = f"as the target asks{_effort(wanted)}; its speed is not judged here: {times}"
     elif times >= 1:
@@ -199,14 +201,18 @@ def _fast_enough(store: Store, bench: Bench, target: Target, wanted: Shipped, in
     return replace(wanted, reason=reason)
 
 
-def _times_faster(store: Store, bench: Bench, target: Target, wanted: Shipped) -> float | str:
+def _times_faster(
+    store: Store, bench: Bench, target: Target, wanted: Shipped, quantizer: Quantizer | None
+) -> float | str:
     """Return how many times as fast as float it is here, measured once, or why this machine is not the target."""
     why_not = hosts.why_not(target.device, hosts.this())
     if why_not is not None:
         return why_not
 
     def faster() -> str:
-        run = measure({"float": wanted.parent, "wanted": wanted.path}, settings_of(target.runtime), bench)
+        models = {"float": wanted.parent, "wanted": wanted.path}
+        fed = quantizer.fed() if quantizer else {}
+        run = measure(models, settings_of(target.runtime), bench, dict.fromkeys(models, fed))
         return repr(run.faster["wanted"].value)
 
     return float(store.choose("ship", _question(store, target, [wanted.parent, wanted.path]), faster))
@@ -237,6 +243,7 @@ def cost_of_float(bench: Bench, target: Target, shipped: Shipped, quantizer: Qua
         return {}
     whole = quantizer.with_in_float(()).path / shipped.file
     alone = {node: quantizer.with_in_float((node,)).path / shipped.file for node in shipped.in_float[:_NODES_TIMED]}
-    run: Measured = measure({"": whole, **alone}, settings_of(target.runtime), bench)
+    models = {"": whole, **alone}
+    run: Measured = measure(models, settings_of(target.runtime), bench, dict.fromkeys(models, quantizer.fed()))
     least = run.latency_ms[""].p50.value
     return {node: least / run.faster[node].value - least for node in alone}

@@ -206,7 +206,7 @@ def test_full_disk(edgekd: Edgekd, recipe: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, "No space left on device", "images.npy")
 
     monkeypatch.setattr(arrays, "save", full)
-    says(edgekd("build"), "the disk is full: images.npy", "the same command goes on")
+    says(edgekd("build"), "the disk is full: images.npy", "run the same command again")
     assert not list((recipe / ".edgekd").glob("prepare-*[0-9a-f]"))
 
 

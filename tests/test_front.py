@@ -185,7 +185,7 @@ def quantized_entry() -> ModelProto:
 def test_pixels_enter_a_quantized_graph_without_a_conversion(pixels: NDArray[np.uint8]) -> None:
     model = quantized_entry()
     expected = run(model, front.as_input(pixels, front.Absorption(2.0**-6, 128, True)))
-    front.pixels_enter(model, (HEIGHT, WIDTH))
+    front.pixels_enter(model)
     onnx.checker.check_model(model)
     assert [node.op_type for node in model.graph.node] == ["Transpose", "DequantizeLinear", "Conv"]
     assert np.array_equal(run(model, pixels), expected)
@@ -193,4 +193,42 @@ def test_pixels_enter_a_quantized_graph_without_a_conversion(pixels: NDArray[np.
 
 def test_an_input_that_was_left_in_float_is_a_model_error() -> None:
     with pytest.raises(ModelError, match="the quantizer left the graph's input in float"):
-        front.pixels_enter(convolution(), (HEIGHT, WIDTH))
+        front.pixels_enter(convolution())
+
+
+def opened(model: ModelProto, *sides: str) -> ModelProto:
+    """Leave height and width of input and output open."""
+    for dim, name in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], sides, strict=True):
+        dim.Clear()
+        if name:
+            dim.dim_param = name
+    return model
+
+
+@pytest.mark.parametrize("sides", [("H", "W"), ("", "")], ids=["named", "without names"])
+def test_open_sides_stay_open_through_front_and_absorption(pixels: NDArray[np.uint8], sides: tuple[str, str]) -> None:
+    model = with_front(opened(convolution(), *sides))
+    shape = model.graph.input[0].type.tensor_type.shape
+    assert [dim.dim_param or dim.dim_value or "" for dim in shape.dim] == ["N", *sides, 3]
+    expected, small = run(model, pixels), run(model, pixels[:, :4, :3])
+    absorption = front.absorb(model)
+    assert absorption is not None
+    assert [dim.dim_param or dim.dim_value or "" for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
+        "N", 3, *sides,
+    ]  # fmt: skip
+    for given, wanted in ((pixels, expected), (pixels[:, :4, :3], small)):
+        np.testing.assert_allclose(run(model, front.as_input(given, absorption)), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_graph_of_one_channel_takes_grey_pixels(pixels: NDArray[np.uint8]) -> None:
+    model = convolution(group=3)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1
+    conv = model.graph.node[0]
+    next(each for each in conv.attribute if each.name == "group").i = 1
+    front.put_on(model, Normalisation(mean=(100.0,) * 3, std=(50.0,) * 3))
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][-1] == 1
+    grey = pixels[:, :, :, :1]
+    expected = run(model, grey)
+    absorption = front.absorb(model)
+    assert absorption == front.Absorption(scale=2.0**-6, zero_point=100, exact=True)
+    np.testing.assert_allclose(run(model, front.as_input(grey, absorption)), expected, rtol=1e-4, atol=1e-4)

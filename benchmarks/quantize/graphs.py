@@ -150,5 +150,5 @@ def plain(
 def calibration_of(data: Path, count: int, folder: Path) -> NDArray[np.uint8]:
     """Draw calibration images of train as `edgekd quantize` does; they stand in `folder` too."""
     few, _ = gather.draw(gather.pictures(data / "train"), count, seed=0)
-    gather.write_pictures(few, (32, 32), folder, Run())
+    gather.write_pictures(few, [(32, 32)], folder, Run())
     return np.asarray(np.load(folder / "images.npy"))

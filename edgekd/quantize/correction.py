@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from edgekd.quantize.grid import rounded_weight, weight_scales
-from edgekd.quantize.observing import per_input
+from edgekd.quantize.patches import per_input
 from edgekd.quantize.wiring import Wiring, bias_of, give_bias
 from edgekd.target import Int8
 

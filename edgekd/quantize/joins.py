@@ -27,7 +27,7 @@ _DECODING = 32
 _SUMS = frozenset({"Add", "Sub"})
 _JOINS = _SUMS | {"Concat", "Mul", "Div", "Where"}
 _SMALL_AXIS = 1024
-_BATCH_BYTES = 32 * 2**20
+_BATCH = 8
 
 
 class Join(BaseModel):
@@ -125,8 +125,7 @@ def _spans(model: ModelProto, joins: list[NodeProto], feed: Feed) -> dict[str, S
     if not found:
         return found
     session = tensor_session(model, list(found))
-    one = sum(value.nbytes for value in values_of(session, list(found), feed.take(0, 1)).values())
-    for _, inputs in feed.batches_for(session, max(1, _BATCH_BYTES // max(1, one))):
+    for _, inputs in feed.batches_for(session, _BATCH):
         for name, value in values_of(session, list(found), inputs).items():
             found[name].add(value)
     return found

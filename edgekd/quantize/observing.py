@@ -21,10 +21,11 @@ from onnx import ModelProto, NodeProto, helper
 from edgekd import host, runtime
 from edgekd.errors import ModelError
 from edgekd.quantize import qdq
-from edgekd.quantize.feed import Feed, Inputs, fixed_batch
+from edgekd.quantize.feed import Feed, Inputs
 from edgekd.quantize.histogram import Counts, Histogram
+from edgekd.quantize.patches import patch_means
 from edgekd.quantize.sizes import bytes_of, parts_of
-from edgekd.quantize.wiring import Array, Geometry, Wiring, copied, geometry, groups
+from edgekd.quantize.wiring import Wiring, copied
 
 _BATCH_BYTES = 48 * 2**20
 """What all observed tensors of one batch may take."""
@@ -136,7 +137,7 @@ def observe(
 
 
 def _parts(model: ModelProto, tensors: list[str], feed: Feed) -> list[list[str]]:
-    one = feed.take(0, 1)
+    one = _largest(feed)
     if not tensors or sum(value.nbytes for value in one.values()) < _LARGE_INPUT:
         return [tensors]
     return parts_of(bytes_of(model, tensors, one), _PART_BYTES)
@@ -148,7 +149,7 @@ def _observe(
     # Counting all takes a core of its own: with all of them onnxruntime's threads would only wait for each other.
     session = tensor_session(model, tensors, max(1, host.cores() - 1) if counting == "all" else host.cores())
     ends = dict.fromkeys(tensors, (np.inf, -np.inf))
-    sums = _patch_means(model, tensors)
+    sums = patch_means(model, tensors)
     counted = {name: Histogram() for name in tensors} if counting != "none" else {}
     images = 0
 
@@ -188,7 +189,7 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[_Batch]:
         if found is None:
             return None
         start, inputs = found
-        return start, start + len(next(iter(inputs.values()))), values_of(session, tensors, inputs)
+        return start, start + feed.size_of(inputs), values_of(session, tensors, inputs)
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(run)
@@ -260,62 +261,13 @@ def values_of(session: Any, tensors: list[str], inputs: Inputs) -> dict[str, NDA
 
 def _batch_size(session: Any, tensors: list[str], feed: Feed) -> int:
     """Return how many images may go through at once, by what one of them takes."""
-    if fixed_batch(session) is not None:
+    if feed.fixed_by(session) is not None:
         return 1  # then it does not matter
-    one = sum(value.nbytes for value in values_of(session, tensors, feed.take(0, 1)).values())
+    one = sum(value.nbytes for value in values_of(session, tensors, _largest(feed)).values())
     return max(1, min(_MOST_IMAGES, _BATCH_BYTES // max(1, one)))
 
 
-def _patch_means(model: ModelProto, tensors: list[str]) -> dict[str, _PatchMean]:
-    wiring, found = Wiring(model), {}
-    for node in model.graph.node:
-        weight = wiring.weight(node)
-        if weight is not None and node.input[0] in tensors:
-            found[node.name] = _PatchMean(node, weight)
-    return found
-
-
-class _PatchMean:
-    """The mean over images and positions of what lies under each weight of one layer."""
-
-    def __init__(self, node: NodeProto, weight: Array) -> None:
-        self.source = node.input[0]
-        self._shape = geometry(node, weight) if node.op_type == "Conv" else None
-        self._sum: NDArray[np.float64] | None = None
-        self._images = 0
-
-    def add(self, value: NDArray[np.float32]) -> None:
-        """Add a batch of the layer's input."""
-        # A batch is few enough for float32; batches add up in float64.
-        total = value.sum(0)
-        self._sum = total.astype(np.float64) if self._sum is None else np.add(self._sum, total, out=self._sum)
-        self._images += len(value)
-
-    def mean(self) -> NDArray[np.float64]:
-        """Return [inputs, kernel height, kernel width] of a convolution, [inputs] of a Gemm."""
-        assert self._sum is not None, "a feed holds at least one image"
-        mean = self._sum / self._images
-        return mean if self._shape is None else under_taps(mean, self._shape)
-
-
-def under_taps(mean: NDArray[np.float64], shape: Geometry) -> NDArray[np.float64]:
-    """Return the mean over output positions of what lies under each tap: [C, H, W] -> [C, kernel height, width].
-
-    Zero where a tap lies in the padding.
-    """
-    padded = shape.padded(mean)
-    positions = shape.positions(padded.shape)
-    taps = np.empty((len(mean), *shape.kernel))
-    for tap in np.ndindex(*shape.kernel):
-        window = tuple(
-            slice(at * step, at * step + stride * (count - 1) + 1, stride)
-            for at, step, stride, count in zip(tap, shape.dilations, shape.strides, positions, strict=True)
-        )
-        taps[(slice(None), *tap)] = padded[(slice(None), *window)].mean(tuple(range(1, mean.ndim)))
-    return taps
-
-
-def per_input(patch: NDArray[np.float64], node: NodeProto, outputs: int) -> NDArray[np.float64]:
-    """Return a layer's mean patch as its weight is laid out, [outputs, inputs of a group, ...]."""
-    parts = np.stack(np.split(patch, groups(node)))
-    return np.repeat(parts, outputs // groups(node), axis=0)
+def _largest(feed: Feed) -> Inputs:
+    """Return one sample of the largest shape."""
+    first_of_each = [feed.take(start, start + 1) for start in feed.ends[:-1]]
+    return max(first_of_each, key=lambda inputs: sum(value.nbytes for value in inputs.values()))

@@ -76,7 +76,7 @@ def quantized(
             # onnxruntime's quantizer raises whatever Python does where it does not know a graph's form.
             raise ModelError(
                 f"onnxruntime's quantizer does not take this graph: {first_line(error)}",
-                'ship it in float, or report the model: quantize.precision = "float"',
+                "ship it in float, --set quantize.precision=float, and report the model",
             ) from None
         quantizer.model.topological_sort()
     return result

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from edgekd import constants, front
 from edgekd.errors import ModelError
 from edgekd.quantize import origins
-from edgekd.quantize.entry import Entry
+from edgekd.quantize.entry import Entry, of_pixels
 from edgekd.quantize.feed import Feed
 from edgekd.quantize.joins import Join, around, mixed, tail_of
 from edgekd.quantize.observing import tensors_of
@@ -96,7 +96,7 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
     origins.mark(own)
     if entry is None:
         absorption = front.absorb(own)
-        entry = Entry(kind="pixels", name=front.IMAGE)
+        entry = of_pixels()
         if absorption is not None:
             entry = Entry(
                 kind="absorbed", name=front.ABSORBED, scale=absorption.scale, zero_point=absorption.zero_point,
@@ -130,12 +130,12 @@ def check(model: ModelProto) -> None:
     if constants.has_subgraph(model.graph):
         raise ModelError(
             "the graph has branches or loops (If, Loop), whose inner graphs read its tensors by name",
-            'simplify it to one without, or ship it in float: quantize.precision = "float"',
+            "simplify it to one without, or ship it in float: --set quantize.precision=float",
         )
     if any(value.data_type == TensorProto.FLOAT16 for value in model.graph.initializer):
         raise ModelError("the graph is float16", "give the float32 model that it was made from")
     if not kinds & {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
         raise ModelError(
             f"the graph has no operator that int8 would make faster (it has {', '.join(sorted(kinds))})",
-            'ship it as it is, or set quantize.precision = "float"',
+            "ship it in float: --set quantize.precision=float",
         )

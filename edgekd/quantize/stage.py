@@ -173,7 +173,7 @@ def _with_weights(model: ModelProto, weights: Mapping[str, NDArray[np.float32]])
 def finish(quantized: ModelProto, found: Settled, graph: ModelProto) -> ModelProto:
     """Return the QDQ graph as it is shipped: pixels enter, names are short, versions are those of the float graph."""
     if found.entry.kind == "absorbed":
-        front.pixels_enter(quantized, front.shape_of(graph))
+        front.pixels_enter(quantized)
     compact(quantized)
     quantized.ir_version = graph.ir_version
     quantized.producer_name, quantized.producer_version = "edgekd", ""
@@ -183,6 +183,8 @@ def finish(quantized: ModelProto, found: Settled, graph: ModelProto) -> ModelPro
     del quantized.opset_import[:]
     quantized.opset_import.extend(kept)
     if not any(node.op_type == "QuantizeLinear" for node in quantized.graph.node):
-        raise ModelError("the graph has no operator that can be quantized", 'set quantize.precision = "float"')
+        raise ModelError(
+            "the graph has no operator that can be quantized", "ship it in float: --set quantize.precision=float"
+        )
     onnx.checker.check_model(quantized, full_check=True)
     return quantized

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import ModelProto
 from edgekd import host, runtime
 from edgekd.quantize.divergence import noise_shares
 from edgekd.quantize.feed import Feed
+from edgekd.quantize.joining import batch_axes, joined
 
 IMAGES = 64
 _BATCH = 32
@@ -23,25 +25,17 @@ Answers = dict[str, NDArray[Any]]
 def answers(model: ModelProto, feed: Feed) -> Answers:
     """Return all outputs, [N, ...] each, of as many samples of the feed as their answers fit into memory."""
     session = runtime.open_model(model, runtime.without_saturation(host.this(), host.cores()))
-    return answers_of(session, feed, _BATCH, _MOST_BYTES)
-
-
-def answers_of(session: Any, feed: Feed, batch: int, most_bytes: int) -> Answers:
-    """Return all outputs of a session, `batch` samples at a time at most, until they take `most_bytes`."""
     names = [value.name for value in session.get_outputs()]
     parts: list[list[NDArray[Any]]] = []
-    held = 0
-    for _, inputs in feed.batches_for(session, batch):
+    held: Counter[int] = Counter()
+    for start, inputs in feed.batches_for(session, _BATCH):
+        group = feed.group_of(start)
+        if held[group] * max(1, len(feed.groups)) > _MOST_BYTES:
+            continue
         parts.append(runtime.answer(session, names, inputs))
-        held += sum(part.nbytes for part in parts[-1])
-        if held > most_bytes:
-            break
-    return {name: joined([part[at] for part in parts]) for at, name in enumerate(names)}
-
-
-def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Join one output's batches; one that has no batch axis is stacked."""
-    return np.concatenate([np.atleast_1d(part) for part in parts])
+        held[group] += sum(part.nbytes for part in parts[-1])
+    axes = batch_axes(session, feed)
+    return {name: joined([part[at] for part in parts], axes[at]) for at, name in enumerate(names)}
 
 
 def sqnr(reference: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> float:

@@ -9,17 +9,17 @@ from typing import Literal, get_args
 
 import onnx
 import onnx.version_converter
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
-from edgekd import front, ref, runtime
 from edgekd import host as hosts
+from edgekd import ref, runtime
 from edgekd.beside import check_writable
 from edgekd.errors import DataError, ModelError, RecipeError, TargetError, did_you_mean, first_line
-from edgekd.quantize.entry import Entry
 from edgekd.recipe import Alone
 from edgekd.ref import Ref
 from edgekd.target import Target
-from edgekd.workload.normalisation import Normalisation
+from edgekd.workload.images import Colour, Resize
+from edgekd.workload.layout import Size
 
 Task = Literal["auto", "classification", "dense"]
 _WRITTEN = {"model.onnx", "int8.onnx", "report.json"}
@@ -29,16 +29,20 @@ _OLDEST, _OPSET, _IR = 13, 18, 8
 
 @dataclass(frozen=True)
 class Request:
-    """What the command was asked for. `mean` and `std` are in pixel units; `size` is of images, height and width."""
+    """What the command was asked for. `mean` and `std` are in pixel units, for all channels or each as it is fed."""
 
     model: Path
     data: Path
     target: Target
     settings: Alone
     out: Path
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (255.0, 255.0, 255.0)
-    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (255.0,)
+    sizes: tuple[Size, ...] = ()
+    """Of images, where the graph leaves height or width open."""
+    resize: Resize = "stretch"
+    colour: Colour | None = None
+    """None: grey for a graph of one channel, else RGB."""
     absorb: bool = False
     seed: int = 0
     task: Task = "auto"
@@ -86,12 +90,13 @@ def check(request: Request) -> None:
         runtime.check_provider(target.runtime.providers[0])
     if target.int8 is None and request.settings.quantize.precision == "auto":
         raise TargetError(
-            f"{target.name} wants {target.precision}, not int8", "name a target with an [int8] table, such as cpu"
+            f"{target.name} wants {target.precision}, not int8",
+            f"name a target with an [int8] table, such as cpu, or --set quantize.precision={target.precision}",
         )
 
 
-def loaded(file: Path) -> ModelProto:
-    """Read a float ONNX file. Raises ModelError."""
+def loaded(file: Path, as_it_is: bool = False) -> ModelProto:
+    """Read a float ONNX file, brought to what int8 needs unless it stays as it is. Raises ModelError."""
     if not file.is_file():
         raise ModelError(f"no model {file}", "name a float ONNX file")
     try:
@@ -100,7 +105,7 @@ def loaded(file: Path) -> ModelProto:
     except Exception as error:
         # protobuf and onnx raise without a common base class.
         raise ModelError(f"{file.name} is no ONNX file: {first_line(error)}", "export it again") from None
-    return _modern(model, file.name)
+    return model if as_it_is else _modern(model, file.name)
 
 
 def _modern(model: ModelProto, name: str) -> ModelProto:
@@ -121,60 +126,6 @@ def _modern(model: ModelProto, name: str) -> ModelProto:
     model.graph.input.extend(taken)
     model.ir_version = max(model.ir_version, _IR)
     return model
-
-
-def entry_of(model: ModelProto, request: Request) -> tuple[Entry | None, tuple[int, int]]:
-    """Return how the graph is fed, and the size of its images; a front is put on where it is asked for."""
-    taken = inputs_of(model)
-    if any(request.data.glob("*.npz")):
-        if request.absorb:
-            raise DataError("--absorb is about images, and the data are .npz files", "leave --absorb out")
-        return Entry(kind="arrays"), (0, 0)
-    if len(taken) > 1:
-        raise DataError(
-            f"the graph has {len(taken)} inputs ({', '.join(value.name for value in taken)}), images are one",
-            "give a folder of .npz files that hold an array for each input",
-        )
-    value = taken[0]
-    dims = [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
-    first = len(dims) == 4 and dims[1] == 3
-    if len(dims) != 4 or not (first or dims[3] == 3):
-        raise DataError(
-            f"the input {value.name} is {[dim or 'any' for dim in dims]}, no image of 3 channels",
-            "give a folder of .npz files that hold the inputs by name",
-        )
-    height, width = dims[2:] if first else dims[1:3]
-    shape = _size(value.name, height, width, request)
-    _fix(value, shape, first=2 if first else 1)
-    is_pixels = value.type.tensor_type.elem_type == TensorProto.UINT8
-    if value.name == front.IMAGE and is_pixels and front.nodes_of(model):
-        return None, shape
-    if request.absorb and not is_pixels and not first:
-        raise DataError(f"the input {value.name} has its channels last, --absorb needs [N, 3, H, W]", "leave it out")
-    if request.absorb and not is_pixels:
-        front.put_on(model, Normalisation(mean=request.mean, std=request.std))
-        return None, shape
-    if is_pixels:
-        return Entry(kind="pixels", name=value.name, channels_first=first), shape
-    entry = Entry(kind="normalised", name=value.name, mean=request.mean, std=request.std, channels_first=first)
-    return entry, shape
-
-
-def _size(name: str, height: int | None, width: int | None, request: Request) -> tuple[int, int]:
-    if height is None or width is None:
-        if request.size is None:
-            raise ModelError(f"the input {name} has no fixed height and width", "say it: --size 224, or --size 240x320")
-        return request.size
-    if request.size is not None and request.size != (height, width):
-        raise ModelError(f"--size {request.size}, but the input {name} is {height}×{width}", "leave --size out")
-    return height, width
-
-
-def _fix(value: ValueInfoProto, shape: tuple[int, int], first: int) -> None:
-    """Write height and width into the graph, so that what is timed is what will run."""
-    for dim, side in zip(value.type.tensor_type.shape.dim[first : first + 2], shape, strict=True):
-        dim.Clear()
-        dim.dim_value = side
 
 
 def inputs_of(model: ModelProto) -> list[ValueInfoProto]:

@@ -26,9 +26,10 @@ from edgekd.run import Run
 from edgekd.runtime import exact_here
 from edgekd.ship import DROP, DROP_OF_VARIANCE, Judge, Shipped, cost_of_float, ship
 from edgekd.standalone import judging
-from edgekd.standalone.asked import Request, entry_of, loaded
+from edgekd.standalone.asked import Request, loaded
+from edgekd.standalone.fed import fed_by, fed_line
 from edgekd.standalone.judging import Comparison
-from edgekd.standalone.samples import CALIBRATION, Evaluator, collect
+from edgekd.standalone.samples import CALIBRATED, CALIBRATION, Evaluator, collect
 from edgekd.store import Artifact, Store
 
 _TOP1 = "points of top-1"
@@ -46,20 +47,22 @@ class Quantized:
 
 def quantize_file(request: Request, run: Run) -> Quantized:
     """Quantize one float file for one target, judge it, and write model.onnx and report.json. Raises EdgekdError."""
-    model = loaded(request.model)
-    settled.check(model)
+    is_float = request.target.precision_under(request.settings.quantize) == "float"
+    model = loaded(request.model, as_it_is=is_float)
+    if not is_float:
+        settled.check(model)
     with tempfile.TemporaryDirectory(prefix="edgekd-quantize-") as name:
         folder = Path(name)
-        entry, shape = entry_of(model, request)
+        taken = fed_by(model, request)
         graph = folder / "graph.onnx"
         onnx.save(model, graph)
-        has_labels = collect(request, model, entry, shape, folder, run)
+        collected = collect(request, model, taken, folder, run)
         store = Store(folder / "store", run)
         policy = request.target.policy_under(request.settings.quantize)
-        quantizer = Quantizer(store, graph, folder / CALIBRATION, policy, request.settings.quantize, entry)
-        shipped, judge = _shipped(request, store, quantizer, graph, folder, has_labels)
+        quantizer = Quantizer(store, graph, folder / CALIBRATION, policy, request.settings.quantize, taken.entry)
+        shipped, judge = _shipped(request, store, quantizer, graph, folder, collected.has_labels)
         report = _report(request, store, quantizer, shipped, judge)
-        return _written(request, shipped, report)
+        return _written(request, shipped, {**report, "fed": taken.report(), **collected.report})
 
 
 def _judge(request: Request, parent: Artifact, evaluator: Evaluator, classes: tuple[str, ...]) -> Judge:
@@ -111,7 +114,8 @@ def _shipped(
         evaluator = replace(evaluator, has_labels=False)
     judge = _judge(request, parent, evaluator, classes)
     bench, target = request.settings.bench, request.target
-    return ship(store, bench, target, candidates, quantizer, judge, request.insist), judge
+    shipped = ship(store, bench, target, candidates, quantizer, judge, request.insist)
+    return replace(shipped, reason="as quantize.precision asks") if precision == "float" else shipped, judge
 
 
 def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipped, judge: Judge) -> dict[str, Any]:
@@ -119,17 +123,16 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
     cost = cost_of_float(request.settings.bench, request.target, shipped, quantizer if repaired else None)
     settings = exact_here(request.target, hosts.this(), 1)
     left = that_run(shipped.path, settings).in_float
-    shares = profile.shares(shipped.path, settings) if left and repaired else {}
+    shares = profile.shares(shipped.path, settings, quantizer.fed()) if left and repaired else {}
     parent, final = judge.evaluate(shipped.parent), judge.evaluate(shipped.path)
     accuracy = {"float": parent.metrics["top1"], "shipped": final.metrics["top1"]}
     compared = judging.compare(parent.path, final.path, judge.measure)
-    judged = min((len(value) for value in judging.read(parent.path).values()), default=0)
     return {
         "model": request.model.name,
         "target": request.target.name,
         "precision": shipped.precision,
         "shipped_because": shipped.reason,
-        "samples_judged": judged,
+        "samples_judged": parent.metrics["samples"],
         "top1": None if judge.val_was_seen else accuracy,
         "agreement_with_float": compared.agreement,
         "sqnr_db": compared.sqnr,
@@ -180,6 +183,7 @@ def lines(result: Quantized) -> list[str]:
     size = report["size_kb"]
     text = [f"{report['model']} for {report['target']}: {report['precision']} ({report['shipped_because']})"]
     text.append(f"  {size['float']:.1f} kB float, {size['shipped']:.1f} kB {report['precision']}")
+    text.append(f"  {fed_line(report['fed'])}")
     agreed, judged = report["agreement_with_float"], report["samples_judged"]
     noise = f"{report['sqnr_db']:.1f} dB signal to noise"
     same = f"agrees with its float parent on {100 * agreed:.2f} % of" if agreed is not None else "against its parent on"
@@ -190,6 +194,8 @@ def lines(result: Quantized) -> list[str]:
     if report["refused"] is not None:
         lost = report["refused"]["lost"]
         text.append(f"  the int8 file lies beside it as int8.onnx ({100 * lost:.2f} % lost); --ship int8 ships it")
+    if report["judged_on"] == CALIBRATED:
+        text.append("  note: it is judged by the samples that it was calibrated on: there are no others")
     text += [f"  note: {note}" for note in report["notes"]]
     if report["front"].get("front_exact") is False:
         kept = 100 * report["front"]["front_agreement"]

@@ -2,57 +2,131 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto
 
 from edgekd import host as hosts
 from edgekd import runtime
+from edgekd.errors import DataError
 from edgekd.quantize.entry import Entry, labels_of
-from edgekd.quantize.trial import answers_of
+from edgekd.quantize.feed import Inputs
+from edgekd.quantize.joining import batch_axes, joined
 from edgekd.run import Run
 from edgekd.runtime import exact_here
 from edgekd.standalone import judging
-from edgekd.standalone.asked import Request, inputs_of
+from edgekd.standalone.asked import Request
+from edgekd.standalone.fed import Fed, FedArrays
 from edgekd.store import Artifact
 from edgekd.target import Target
-from edgekd.workload import gather
+from edgekd.workload import gather, npz
+from edgekd.workload.splits import Indices, stratified
 
 CALIBRATION = "calibration"
 JUDGED = "judged"
+CALIBRATED, _APART = "the calibration samples", "samples that did not calibrate"
+"""What judges, as the report has it."""
 _MOST_JUDGED = 2000
 _MOST_BYTES = 256 * 2**20
 _BATCH = 50
 
 
-def collect(
-    request: Request, model: ModelProto, entry: Entry | None, shape: tuple[int, int], folder: Path, run: Run
-) -> bool:
-    """Write the calibration samples, and others to judge by where there are any; return whether they have labels."""
-    samples = request.settings.quantize.samples
-    if entry is not None and entry.kind == "arrays":
-        wanted = {value.name: _wanted(value) for value in inputs_of(model)}
-        gather.write_arrays(request.data, wanted, samples, folder / CALIBRATION)
-        (folder / JUDGED).symlink_to(folder / CALIBRATION, target_is_directory=True)
-        return False
-    if entry is None or entry.kind == "normalised":
-        mean, std = (tuple(f"{each:g}" for each in triple) for triple in (request.mean, request.std))
-        if entry is not None or request.absorb:
-            run.say(f"pixels are fed as (pixel - mean) / std, mean {', '.join(mean)}, std {', '.join(std)}")
-    found = gather.pictures(request.data)
-    chosen, rest = gather.draw(found, samples, request.seed)
-    gather.write_pictures(chosen, shape, folder / CALIBRATION, run)
-    if rest.files:
-        few, _ = gather.draw(rest, min(_MOST_JUDGED, len(rest.files)), request.seed)
-        gather.write_pictures(few, shape, folder / JUDGED, run)
+_HELD_OUT = 4
+"""One in so many samples judges where all that there are were asked for."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples calibrate, and which judge."""
+
+    calibration: Indices
+    judged: Indices
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether no sample does both."""
+        return not np.intersect1d(self.calibration, self.judged).size
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was written: CALIBRATION and JUDGED."""
+
+    has_labels: bool
+    report: dict[str, Any]
+    """What the report keeps: how many samples calibrate, and whether others judge."""
+
+
+def split(labels: NDArray[np.int64], asked: int, least: int, seed: int) -> Split:
+    """Draw samples to calibrate on, stratified by label and by seed; what is left judges, at most 2,000.
+
+    Where all that there are were asked for, a quarter judges and does not calibrate; where that, or what is left, is
+    less than `least`, the calibration samples judge. 0 asked: nothing calibrates. Raises DataError.
+    """
+    total = len(labels)
+    if not total:
+        raise DataError("the files hold no sample", "each input needs at least one along its batch axis")
+    if asked > total:
+        apart = max(1, total - max(1, total // _HELD_OUT))
+        raise DataError(
+            f"{asked} calibration samples are asked for, the folder holds {total}",
+            f"--samples {apart} leaves some to judge by; or more samples",
+        )
+    count = asked if asked < total else total - max(1, total // _HELD_OUT)
+    chosen = stratified(labels, count, seed)
+    rest = np.setdiff1d(np.arange(total), chosen)
+    if asked and (len(chosen) < min(least, asked) or len(rest) < least):
+        chosen = stratified(labels, asked, seed)
+        return Split(chosen, chosen)
+    return Split(chosen, rest[stratified(labels[rest], min(_MOST_JUDGED, len(rest)), seed)])
+
+
+def collect(request: Request, model: ModelProto, fed: Fed, folder: Path, run: Run) -> Collected:
+    """Write the calibration samples, and others to judge by where there are any. Raises DataError."""
+    config = request.settings.quantize
+    asked = config.samples if request.target.precision_under(config) == "int8" else 0
+    if isinstance(fed, FedArrays):
+        found = npz.find(request.data, fed.wanted)
+        drawn = split(found.labels, asked, fed.batch or 1, request.seed)
+        _write(drawn, folder, lambda chosen, out: npz.write(found, chosen, out))
+        return Collected(False, _report(drawn))
+    if fed.normalised != "not by this command":
+        mean, std = (", ".join(f"{each:g}" for each in values) for values in (fed.mean, fed.std))
+        run.say(f"pixels are fed as (pixel - mean) / std, mean {mean}, std {std}")
+    pictures = gather.pictures(request.data)
+    if 0 < asked < len(fed.sizes):
+        raise DataError(f"--samples {asked} is less than one for each of {len(fed.sizes)} sizes", "ask for more")
+    labels = pictures.labels if pictures.labels is not None else np.zeros(len(pictures.files), np.int64)
+    drawn = split(labels, asked, max(fed.batch or 1, len(fed.sizes)), request.seed)
+
+    def write(chosen: Indices, out: Path) -> None:
+        gather.write_pictures(pictures.take(chosen), fed.sizes, out, run, fed.framing)
+
+    _write(drawn, folder, write)
+    return Collected(pictures.labels is not None and _classes(model) == len(pictures.classes), _report(drawn))
+
+
+def _write(drawn: Split, folder: Path, write: Callable[[Indices, Path], None]) -> None:
+    """Write each part; what holds the same samples as another one, or nothing, is a link to it."""
+    if not len(drawn.calibration):
+        write(drawn.judged, folder / JUDGED)
+        (folder / CALIBRATION).symlink_to(folder / JUDGED, target_is_directory=True)
+        return
+    write(drawn.calibration, folder / CALIBRATION)
+    if drawn.is_apart:
+        write(drawn.judged, folder / JUDGED)
     else:
         (folder / JUDGED).symlink_to(folder / CALIBRATION, target_is_directory=True)
-    return found.labels is not None and _classes(model) == len(found.classes)
+
+
+def _report(drawn: Split) -> dict[str, Any]:
+    return {"samples_calibrated": len(drawn.calibration), "judged_on": _APART if drawn.is_apart else CALIBRATED}
 
 
 def _classes(model: ModelProto) -> int:
@@ -60,11 +134,6 @@ def _classes(model: ModelProto) -> int:
     outputs = model.graph.output
     dims = outputs[0].type.tensor_type.shape.dim
     return dims[1].dim_value if len(outputs) == 1 and len(dims) == 2 else 0
-
-
-def _wanted(value: ValueInfoProto) -> tuple[np.dtype[np.generic], tuple[int | None, ...]]:
-    kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    return np.dtype(kind), tuple(dim.dim_value or None for dim in value.type.tensor_type.shape.dim[1:])
 
 
 @dataclass(frozen=True)
@@ -77,21 +146,63 @@ class Evaluator:
     has_labels: bool
 
     def __call__(self, file: Path) -> Artifact:
-        """Return all outputs as an npz; top-1 of the first where there are labels, else 0."""
+        """Return all outputs as an npz, how many samples were answered, and top-1 of the first output where there are
+        labels, else 0.
+        """
         found = self.folder / f"{file.parent.parent.name}-{file.stem}.npz"
+        picked = found.with_suffix(".npy")
         if not found.exists():
-            judging.write(self._answers(file), found)
+            answers, indices = self._answers(file)
+            judging.write(answers, found)
+            np.save(picked, indices)
+        indices = np.load(picked)
         labels = labels_of(self.folder / JUDGED) if self.has_labels else None
         if labels is None:
-            return Artifact("evaluate", found, {"top1": 0.0})
+            return Artifact("evaluate", found, {"top1": 0.0, "samples": len(indices)})
         scores = next(iter(judging.read(found).values()))
-        named = scores.reshape(len(scores), -1).argmax(1)
-        return Artifact("evaluate", found, {"top1": float((named == labels[: len(named)]).mean())})
+        right = float((scores.reshape(len(scores), -1).argmax(1) == labels[indices]).mean())
+        return Artifact("evaluate", found, {"top1": right, "samples": len(indices)})
 
-    def _answers(self, file: Path) -> dict[str, NDArray[Any]]:
+    def _answers(self, file: Path) -> tuple[dict[str, NDArray[Any]], Indices]:
+        """Return all outputs, and the samples that they answer."""
         session = runtime.open_session(file, exact_here(self.target, hosts.this(), hosts.cores()))
         fed = self.fed
         if fed is None or fed.kind == "absorbed":
             fed = Entry(kind="pixels", name=session.get_inputs()[0].name)
-        # Of dense outputs as many images as memory holds, the same ones of every file.
-        return answers_of(session, fed.feed(self.folder / JUDGED), _BATCH, _MOST_BYTES)
+        feed = fed.feed(self.folder / JUDGED)
+        names = [value.name for value in session.get_outputs()]
+        parts: list[list[NDArray[Any]]] = []
+        groups: list[str] = []
+        indices: list[Indices] = []
+        held: Counter[int] = Counter()
+        for start, inputs in feed.batches_for(session, _BATCH):
+            group = feed.group_of(start)
+            if held[group] * len(feed.groups) > _MOST_BYTES:
+                continue  # dense outputs: as many samples of each size as memory holds, the same ones of every file
+            parts.append(runtime.answer(session, names, inputs))
+            held[group] += sum(part.nbytes for part in parts[-1])
+            groups.append(_size(inputs, fed.channels_first) if fed.kind != "arrays" else "")
+            indices.append(np.arange(start, start + feed.size_of(inputs)))
+        axes = batch_axes(session, feed)
+        found: dict[str, NDArray[Any]] = {}
+        for at, name in enumerate(names):
+            found |= _by_size(name, [part[at] for part in parts], groups, axes[at])
+        return found, np.concatenate(indices)
+
+
+def _by_size(name: str, parts: list[NDArray[Any]], sizes: list[str], axis: int) -> dict[str, NDArray[Any]]:
+    """Return one output's batches as one array, or where its shape follows the image's size as one for each size."""
+    one_shape = len({part.shape[:axis] + part.shape[axis + 1 :] for part in parts}) == 1
+    if one_shape or len(set(sizes)) == 1:
+        return {name: joined(parts, axis)}
+    return {
+        f"{name} at {size}": joined([part for part, of in zip(parts, sizes, strict=True) if of == size], axis)
+        for size in dict.fromkeys(sizes)
+    }
+
+
+def _size(inputs: Inputs, channels_first: bool) -> str:
+    """Return height and width of a batch of images."""
+    shape = next(iter(inputs.values())).shape
+    height, width = shape[2:] if channels_first else shape[1:3]
+    return f"{height}×{width}"

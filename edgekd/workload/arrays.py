@@ -1,4 +1,7 @@
-"""Samples on disk: images.npy, uint8 [N, H, W, 3], and where they have classes labels.npy, int64 [N]."""
+"""Samples on disk: images.npy, uint8 [N, H, W, C], and where they have classes labels.npy, int64 [N].
+
+Images of a second size lie in images-1.npy, and so on; labels are of all, in that order.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,23 @@ IMAGES = "images.npy"
 LABELS = "labels.npy"
 INPUTS = "inputs.json"
 """Where a graph takes other arrays: their names, in the order of input-0.npy, input-1.npy, …"""
+GROUPS = "groups.json"
+"""Where these are not all [N, ...] of one shape: the axis of each that counts samples (null: one value for a whole
+group), and how many samples each group of one shape holds."""
 
 
-def input_file(number: int) -> str:
-    """Return the name of the file of one of the arrays that INPUTS names."""
-    return f"input-{number}.npy"
+def input_file(number: int, group: int = 0) -> str:
+    """Return the name of the file of one of the arrays that INPUTS names; of each shape there is a file."""
+    return f"input-{number}{_of(group)}.npy"
+
+
+def images_file(group: int) -> str:
+    """Return the name of the file of the images of one size; the first is IMAGES."""
+    return f"images{_of(group)}.npy"
+
+
+def _of(group: int) -> str:
+    return f"-{group}" if group else ""
 
 
 def save(split: Split, folder: Path) -> None:

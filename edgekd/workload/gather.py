@@ -1,15 +1,10 @@
-"""Samples for a graph that came without a recipe: a folder of images, or of .npz files that hold its inputs by name.
-
-They are written as arrays, some at a time, so that memory does not grow with their number.
-"""
+"""Images for a graph that came without a recipe, written as arrays some at a time: memory does not grow with them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -18,7 +13,9 @@ from numpy.typing import NDArray
 from edgekd.errors import DataError
 from edgekd.run import Progress, Run
 from edgekd.workload import images
-from edgekd.workload.arrays import IMAGES, INPUTS, LABELS, input_file
+from edgekd.workload.arrays import LABELS, images_file
+from edgekd.workload.images import PLAIN, Framing
+from edgekd.workload.layout import Size
 from edgekd.workload.splits import stratified
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
@@ -54,92 +51,40 @@ def pictures(folder: Path) -> Pictures:
 
 
 def draw(found: Pictures, count: int, seed: int) -> tuple[Pictures, Pictures]:
-    """Return `count` of them, stratified by class, and the rest. Raises DataError where there are fewer."""
+    """Return `count` of them, stratified by class, and the rest."""
     total = len(found.files)
-    if count > total:
-        raise DataError(
-            f"{count} calibration images are asked for, the folder holds {total}", f"--samples {total}, or more images"
-        )
     labels = found.labels if found.labels is not None else np.zeros(total, np.int64)
     chosen = stratified(labels, count, seed)
     return found.take(chosen), found.take(np.setdiff1d(np.arange(total), chosen))
 
 
-def write_pictures(found: Pictures, shape: tuple[int, int], out: Path, run: Run) -> None:
-    """Decode, resize and write images.npy, and labels.npy where there are classes. Raises DataError."""
-    out.mkdir(parents=True)
-    array = open_memmap(out / IMAGES, "w+", np.uint8, (len(found.files), *shape, 3))
-    for number, file in enumerate(found.files):
-        try:
-            array[number] = images.read(file, shape)
-        except images.UnreadableImageError as error:
-            raise DataError(f"cannot read the image {file}: {error}", "remove it") from None
-        if number % 100 == 0:
-            run.show(Progress("images", number, len(found.files), file.parent.name))
-    array.flush()
-    if found.labels is not None:
-        np.save(out / LABELS, found.labels)
+def write_pictures(found: Pictures, sizes: Sequence[Size], out: Path, run: Run, framing: Framing = PLAIN) -> None:
+    """Decode, resize and write the images, and labels.npy where there are classes. Raises DataError.
 
-
-def write_arrays(
-    folder: Path, wanted: Mapping[str, tuple[np.dtype[np.generic], tuple[int | None, ...]]], count: int, out: Path
-) -> int:
-    """Write the inputs of .npz files, joined along the first axis, at most `count` rows; return how many rows.
-
-    `wanted` is each input's type and shape without the first axis, None where it is open. Raises DataError.
+    Of several sizes each image gets one, in turn, so that every class is seen at all of them; each size is a file.
     """
     out.mkdir(parents=True)
-    rows = 0
-    held: dict[str, NDArray[np.generic]] = {}
-    for file in sorted(folder.glob("*.npz")):
-        if rows >= count:
-            break
-        one = _read(file, wanted)
-        lengths = {len(value) for value in one.values()}
-        if len(lengths) > 1:
-            raise DataError(f"{file.name} holds {sorted(lengths)} rows", "every input needs the same number of rows")
-        taken = min(lengths.pop(), count - rows)
-        for number, (name, value) in enumerate(one.items()):
-            if name not in held:
-                held[name] = open_memmap(out / input_file(number), "w+", value.dtype, (count, *value.shape[1:]))
-            if held[name].shape[1:] != value.shape[1:]:
-                raise DataError(
-                    f"{file.name}: {name} is {list(value.shape[1:])}, in the files before {list(held[name].shape[1:])}",
-                    "samples of one calibration have one size",
-                )
-            held[name][rows : rows + taken] = value[:taken]
-        rows += taken
-    if rows < count:
-        raise DataError(f"{count} samples are asked for, the folder holds {rows}", f"--samples {rows}, or more files")
-    (out / INPUTS).write_text(json.dumps(list(wanted)), encoding="utf-8")
-    return rows
+    total, done = len(found.files), 0
+    used = sizes[: max(1, total)]
+    order = [np.arange(first, total, len(used)) for first in range(len(used))]
+    for group, (size, indices) in enumerate(zip(used, order, strict=True)):
+        shape = (len(indices), *size, framing.channels)
+        array = open_memmap(out / images_file(group), "w+", np.uint8, shape)
+        for number, file in enumerate(found.files[int(index)] for index in indices):
+            array[number] = _pixels(file, size, framing)
+            if done % 100 == 0:
+                run.show(Progress("images", done, total, file.parent.name))
+            done += 1
+        array.flush()
+    if found.labels is not None:
+        np.save(out / LABELS, found.labels[np.concatenate(order)])
 
 
-def _read(
-    file: Path, wanted: Mapping[str, tuple[np.dtype[np.generic], tuple[int | None, ...]]]
-) -> dict[str, NDArray[np.generic]]:
+def _pixels(file: Path, size: Size, framing: Framing) -> NDArray[np.uint8]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            found = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError, BadZipFile) as error:
-        raise DataError(f"cannot read {file.name}: {error}", "numpy.savez writes such files") from None
-    if missing := sorted(set(wanted) - set(found)):
-        raise DataError(
-            f"{file.name} has no array {', '.join(missing)} (it has {', '.join(sorted(found))})",
-            f"the graph's inputs are {', '.join(wanted)}",
-        )
-    for name, (kind, shape) in wanted.items():
-        value = found[name]
-        fits = len(value.shape) == len(shape) + 1 and all(
-            side is None or side == has for side, has in zip(shape, value.shape[1:], strict=True)
-        )
-        if not fits or value.dtype != kind:
-            sides = ", ".join("any" if side is None else str(side) for side in shape)
-            raise DataError(
-                f"{file.name}: {name} is {value.dtype} {list(value.shape)}",
-                f"the graph takes {kind} [N, {sides}]",
-            )
-    return {name: found[name] for name in wanted}
+        return images.read(file, size, framing)
+    except images.UnreadableImageError as error:
+        raise DataError(f"cannot read the image {file}: {error}", "remove it") from None
 
 
 def _images(folder: Path) -> list[Path]:

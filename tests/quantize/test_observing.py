@@ -11,9 +11,10 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 
 from edgekd.errors import ModelError
-from edgekd.quantize.feed import Feed
+from edgekd.quantize.feed import Feed, Inputs
 from edgekd.quantize.histogram import Counts
-from edgekd.quantize.observing import load, observe, per_input, under_taps
+from edgekd.quantize.observing import load, observe
+from edgekd.quantize.patches import per_input, under_taps
 from edgekd.quantize.qdq import KINDS
 from edgekd.quantize.wiring import Wiring, geometry
 from tests.quantize.graphs import feed, graph, images, node, run, two_layers, values_of
@@ -170,3 +171,27 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
 
     few, many = peak(128), peak(1024)
     assert many < 1.5 * few, "one batch more or less may be waiting"
+
+
+def test_images_of_several_sizes_are_all_seen_and_each_counts_alike() -> None:
+    """The mean patch is that of each size by itself, weighted by its images; ranges are over all."""
+    model = two_layers()
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "W"
+    del model.graph.output[0].type.tensor_type.shape.dim[2:]
+    model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = "H"
+    model.graph.output[0].type.tensor_type.shape.dim.add().dim_param = "W"
+    parts = [images(20, side=8), images(70, side=12, seed=1)]
+
+    def take(start: int, stop: int) -> Inputs:
+        return {"x": parts[0][start:stop] if start < 20 else parts[1][start - 20 : stop - 20]}
+
+    both = observe(model, NAMES, Feed(90, take, (20, 70)), "all", quiet)
+    alone = [observe(model, NAMES, feed(part), "all", quiet) for part in parts]
+    assert both.images == 90
+    for name in NAMES:
+        assert both.low[name] == min(each.low[name] for each in alone)
+        assert int(both.counts[name].counts.sum()) == sum(int(each.counts[name].counts.sum()) for each in alone)
+    for name, found in both.patches.items():
+        wanted = (20 * alone[0].patches[name] + 70 * alone[1].patches[name]) / 90
+        assert np.allclose(found, wanted, rtol=1e-5, atol=1e-7)

@@ -10,9 +10,8 @@ from PIL import Image
 
 from edgekd.errors import DataError
 from edgekd.run import Run
-from edgekd.workload.gather import draw, pictures, write_arrays, write_pictures
-
-WANTED: dict[str, tuple[np.dtype[np.generic], tuple[int | None, ...]]] = {"x": (np.dtype(np.float32), (None, 3))}
+from edgekd.workload.gather import draw, pictures, write_pictures
+from edgekd.workload.images import Framing
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def test_a_draw_is_stratified_seeded_and_leaves_the_rest(folder: Path) -> None:
 
 
 def test_pictures_are_written_resized_with_their_labels(folder: Path, tmp_path: Path) -> None:
-    write_pictures(pictures(folder), (4, 5), tmp_path / "out", Run())
+    write_pictures(pictures(folder), [(4, 5)], tmp_path / "out", Run())
     assert np.load(tmp_path / "out/images.npy").shape == (9, 4, 5, 3)
     assert np.load(tmp_path / "out/labels.npy").tolist() == [0] * 3 + [1] * 6
 
@@ -59,18 +58,33 @@ def test_an_empty_folder_and_a_broken_image_are_errors(tmp_path: Path) -> None:
         pictures(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"cannot read the image .*broken.png"):
-        write_pictures(pictures(tmp_path), (4, 4), tmp_path / "out", Run())
+        write_pictures(pictures(tmp_path), [(4, 4)], tmp_path / "out", Run())
 
 
-def test_arrays_are_joined_in_the_files_order_up_to_the_count(tmp_path: Path) -> None:
-    for number in range(3):
-        np.savez(tmp_path / f"{number}.npz", x=np.full((4, 2, 3), number, np.float32))
-    assert write_arrays(tmp_path, WANTED, 10, tmp_path / "out") == 10
-    assert np.load(tmp_path / "out/input-0.npy")[:, 0, 0].tolist() == [0] * 4 + [1] * 4 + [2] * 2
+def test_of_several_sizes_each_image_gets_one_and_each_class_all(folder: Path, tmp_path: Path) -> None:
+    write_pictures(pictures(folder), [(4, 5), (6, 2)], tmp_path / "out", Run())
+    first, second = np.load(tmp_path / "out/images.npy"), np.load(tmp_path / "out/images-1.npy")
+    assert (first.shape, second.shape) == ((5, 4, 5, 3), (4, 6, 2, 3))
+    # An image's red says its number; class a has three images, class b six.
+    reds = [*first[:, 0, 0, 0].tolist(), *second[:, 0, 0, 0].tolist()]
+    labels = np.load(tmp_path / "out/labels.npy").tolist()
+    assert list(zip(labels, reds, strict=True)) == [
+        (0, 0),
+        (0, 2),
+        (1, 1),
+        (1, 3),
+        (1, 5),
+        (0, 1),
+        (1, 0),
+        (1, 2),
+        (1, 4),
+    ]
 
 
-def test_arrays_of_several_sizes_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2, 3), np.float32))
-    np.savez(tmp_path / "b.npz", x=np.zeros((4, 5, 3), np.float32))
-    with pytest.raises(DataError, match=r"b.npz: x is \[5, 3\], in the files before \[2, 3\]"):
-        write_arrays(tmp_path, WANTED, 8, tmp_path / "out")
+def test_images_are_written_in_the_channels_that_are_fed(folder: Path, tmp_path: Path) -> None:
+    write_pictures(pictures(folder), [(7, 9)], tmp_path / "bgr", Run(), Framing("stretch", "bgr"))
+    write_pictures(pictures(folder), [(7, 9)], tmp_path / "grey", Run(), Framing("stretch", "grey"))
+    assert np.load(tmp_path / "bgr/images.npy")[:, 0, 0].tolist() == [
+        [0, 0, red] for red in (0, 1, 2, 0, 1, 2, 3, 4, 5)
+    ]
+    assert np.load(tmp_path / "grey/images.npy").shape == (9, 7, 9, 1)

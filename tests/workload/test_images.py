@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from torchvision import transforms
 
-from edgekd.workload.images import UnreadableImageError, read, to_pixels
+from edgekd.workload.images import Framing, Resize, UnreadableImageError, read, size_of, to_pixels
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -120,3 +121,65 @@ def test_an_image_too_large_to_be_meant_is_unreadable(tmp_path: Path, monkeypatc
     Image.new("L", (10, 10)).save(tmp_path / "a.png")
     with pytest.raises(UnreadableImageError):
         read(tmp_path / "a.png", (4, 4))
+
+
+def rows_of(height: int, width: int) -> Image.Image:
+    """Top half red, bottom half blue."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[: height // 2], pixels[height // 2 :] = RED, BLUE
+    return Image.fromarray(pixels)
+
+
+def test_a_letterbox_keeps_the_proportions_on_grey_in_the_middle() -> None:
+    found = to_pixels(rows_of(20, 10), (40, 40), Framing("letterbox"))
+    assert found.shape == (40, 40, 3)
+    assert np.unique(found[:, :10]).tolist() == np.unique(found[:, 30:]).tolist() == [114]
+    inside = found[:, 10:30]
+    assert np.array_equal(inside, np.asarray(rows_of(20, 10).resize((20, 40), Image.Resampling.BILINEAR)))
+
+
+def test_a_letterbox_of_odd_rest_is_as_opencvs_callers_make_it() -> None:
+    """17×10 into 12×12: scaled by 12/17 to 12×7, two columns before and three behind, as `(12 - 7) // 2`."""
+    found = to_pixels(rows_of(17, 10), (12, 12), Framing("letterbox"))
+    grey = (found == 114).all(axis=(0, 2))
+    assert grey.tolist() == [True] * 2 + [False] * 7 + [True] * 3
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (31, 12), (13, 29), (50, 50)])
+def test_a_crop_is_what_torchvision_makes_of_it(shape: tuple[int, int]) -> None:
+    image = Image.fromarray(gradient(*shape))
+    steps = transforms.Compose([transforms.Resize(6), transforms.CenterCrop(6)])
+    assert np.array_equal(to_pixels(image, (6, 6), Framing("crop")), np.asarray(steps(image)))
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("shape", [(7, 7), (3, 11), (11, 3)])
+def test_every_rule_gives_the_size(resize: Resize, shape: tuple[int, int]) -> None:
+    for given in ((1, 50), (50, 1), (7, 13), shape):
+        assert to_pixels(Image.new("RGB", given), shape, Framing(resize)).shape == (*shape, 3)
+
+
+def test_bgr_is_rgb_backwards_and_grey_is_itus_luma() -> None:
+    pixels = gradient(5, 4)
+    image = Image.fromarray(pixels)
+    assert np.array_equal(to_pixels(image, (5, 4), Framing(colour="bgr")), pixels[:, :, ::-1])
+    grey = to_pixels(image, (5, 4), Framing(colour="grey"))
+    luma = pixels.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    assert grey.shape == (5, 4, 1)
+    assert np.abs(grey[:, :, 0] - luma).max() <= 0.51
+
+
+def test_a_grey_image_stays_what_it_is() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    found = to_pixels(Image.fromarray(values), (16, 16), Framing(colour="grey"))
+    assert np.array_equal(found[:, :, 0], values)
+
+
+def test_the_size_of_an_image_is_as_it_is_looked_at(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient(2, 3)).save(tmp_path / "a.png", exif=exif)
+    assert size_of(tmp_path / "a.png") == (3, 2)
+    (tmp_path / "b.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImageError):
+        size_of(tmp_path / "b.png")
