@@ -101,37 +101,29 @@ def build(
 @app.command()
 def bench(
     model: Annotated[Path, typer.Argument(help="An ONNX file, or a bundle.")],
-    target: Targets = ["cpu"],  # noqa: B006
+    target: Annotated[
+        list[str], typer.Option("--target", "-t", help="A target's name or file; default: a bundle's own, else cpu.")
+    ] = [],  # noqa: B006
     rounds: Annotated[int, typer.Option(min=5, help="Interleaved rounds.")] = 60,
-    against: Annotated[Path | None, typer.Option(help="Another ONNX file to compare with, in the same run.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another file or bundle to compare with, in the same run.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Of images, where the graph leaves it open: 224, or 240x320.")] = "",
+    data: Annotated[Path | None, typer.Option(help="An image or .npz file (or a folder) whose shapes are fed.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the latency of a model on this machine, which must be the target."""
-    from edgekd import host, runtime
-    from edgekd import target as targets_
-    from edgekd.bench.measure import measure
-    from edgekd.errors import ModelError, TargetError
-    from edgekd.recipe import Bench
     from edgekd.report.latency import as_report
     from edgekd.report.text import measured_lines
+    from edgekd.standalone import options
+    from edgekd.standalone.bench import Timing, bench_files
 
-    files = {file.name: file for file in map(_model_file, [file for file in (against, model) if file])}
-    if against is not None and len(files) == 1:
-        files = {f"{file.parent.name}/{file.name}": file for file in map(_model_file, (against, model))}
-    results = []
-    for name in target:
-        wanted = targets_.load(name)
-        why_not = host.why_not(wanted.device, host.this())
-        if why_not is not None:
-            raise TargetError(f"cannot bench for {wanted.name}: {why_not}", "run edgekd bench on the device itself")
-        for file in files.values():
-            if not file.is_file():
-                raise ModelError(f"no model {file}", "name an ONNX file, or a bundle folder that holds model.onnx")
-        results.append((wanted.name, measure(files, runtime.settings_of(wanted.runtime), Bench(rounds=rounds))))
+    models = (model,) if against is None else (against, model)
+    results = bench_files(Timing(models, tuple(target), rounds, options.size(size), data))
     if as_json:
-        print(json.dumps({name: run.model_dump(mode="json") for name, run in results}))
+        print(json.dumps({name: run.model_dump(mode="json") for name, run in results.items()}))
         return
-    for name, run in results:
+    for name, run in results.items():
         for line in [f"{name}:", *measured_lines(as_report(run))]:
             print(line)
 
@@ -212,10 +204,6 @@ def targets(
         print(f"{'':<10} {'this machine is one' if why_not is None else why_not}")
     if name:
         print(f"\n{targets_.file_of(name).read_text(encoding='utf-8').strip()}")
-
-
-def _model_file(path: Path) -> Path:
-    return path / "model.onnx" if path.is_dir() else path
 
 
 def _fail(message: str, hint: str) -> NoReturn:

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     # What is measured, shipped and told.
     "bench": {"errors", "host", "latency", "recipe", "runtime"},
     "report": {"bench"},
-    "bundle": {"beside", "target", "front", "operators", "runtime", "report", "workload"},
+    "bundle": {"beside", "errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
     "products": {"store"},
     "project": {"errors", "recipe", "ref", "workload"},
@@ -73,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "ship": {"errors", "quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
     "quantization": {"ship", "store"},
     "standalone": {"beside", "errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
-    | {"ref", "quantizing", "ship", "quantization", "bench", "evaluate", "quantize", "workload"},
+    | {"ref", "quantizing", "ship", "quantization", "bench", "bundle", "evaluate", "quantize", "workload"},
     "outcome": {
         "products",
         "project",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 
 from edgekd import front, operators, runtime
 from edgekd.beside import replaced
+from edgekd.bundle.checked import MANIFEST, sha256
 from edgekd.bundle.manifest import Golden, Input, Manifest, Output
 from edgekd.runtime import Settings
 from edgekd.target import Target
@@ -66,7 +66,7 @@ def _fill(part: Path, contents: Contents) -> Manifest:
             tolerance=0.0 if exact else _TOLERANCE[contents.precision] * float(np.abs(logits).max()),
         ),
     )
-    (part / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
@@ -99,15 +99,10 @@ def _manifest(part: Path, contents: Contents, golden: Golden) -> Manifest:
         threads=runtime_.threads,
         session=runtime_.session,
         golden=golden,
-        files={file.name: _sha256(file) for file in sorted(part.iterdir())},
+        files={file.name: sha256(file) for file in sorted(part.iterdir())},
     )
 
 
 def _save_golden(file: Path, images: np.ndarray, logits: np.ndarray) -> None:
     """Write the arrays as .npz with fixed times: numpy stamps 1980-01-01 into the archive, so bytes are equal."""
     np.savez(file, image=images, logits=logits)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -40,18 +40,19 @@ def measured_lines(run: Measured, prefix: str = "") -> list[str]:
     """Return one interleaved run as a table; times are against its first model."""
     threads = "1 thread" if run.threads == 1 else f"{run.threads} threads"
     text = [f"  {prefix}{run.machine}, {threads}, onnxruntime {run.onnxruntime}, batch 1, interleaved"]
-    text.append(f"  {'model':<12}{'p50':>11}   {'95 % interval':<18}{'p90':>11}   faster than {run.rows[0].model}")
-    return text + [_latency_row(row) for row in run.rows]
+    width = max(12, *(len(row.model) + 1 for row in run.rows))
+    text.append(f"  {'model':<{width}}{'p50':>11}   {'95 % interval':<18}{'p90':>11}   faster than {run.rows[0].model}")
+    return text + [_latency_row(row, width) for row in run.rows]
 
 
-def _latency_row(row: LatencyRow) -> str:
+def _latency_row(row: LatencyRow, width: int) -> str:
     low, high = row.p50_interval
     interval = f"{low:.3f} – {high:.3f}" if low is not None and high is not None else "too few rounds"
     low, high = row.times_interval
     times = f"{row.times_faster_than_teacher:.2f}×"
     if low is not None and high is not None and low != high:
         times += f" ({low:.2f} – {high:.2f})"
-    return f"  {row.model:<12}{row.p50_ms:>8.3f} ms   {interval:<18}{row.p90_ms:>8.3f} ms   {times}"
+    return f"  {row.model:<{width}}{row.p50_ms:>8.3f} ms   {interval:<18}{row.p90_ms:>8.3f} ms   {times}"
 
 
 def _budget(verdict: Verdict, report: Report) -> str:

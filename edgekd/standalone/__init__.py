@@ -1,1 +1,1 @@
-"""The stage `quantize` alone, on any float ONNX file: what `edgekd quantize` does. Neither torch nor onnxsim."""
+"""`edgekd quantize` and `edgekd bench`, on any ONNX file and without a recipe. Neither torch nor onnxsim."""
