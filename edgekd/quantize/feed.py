@@ -97,11 +97,12 @@ class Feed:
     def few(self, wanted: int, model: ModelProto) -> Feed:
         """Return as many samples as `first`, or as a graph takes at once where it fixes that and takes more."""
         constants = {value.name for value in model.graph.initializer}
-        taken = [value for value in model.graph.input if value.name not in constants]
-        dims = [(value.name, value.type.tensor_type.shape.dim) for value in taken]
-        return self.first(
-            max(wanted, self._fixed([(name, [d.dim_value or None for d in dim]) for name, dim in dims]) or 0)
-        )
+        shapes = [
+            (value.name, [dim.dim_value if dim.dim_value > 0 else None for dim in value.type.tensor_type.shape.dim])
+            for value in model.graph.input
+            if value.name not in constants
+        ]
+        return self.first(max(wanted, self._fixed(shapes) or 0))
 
     def first(self, wanted: int) -> Feed:
         """Return `wanted` samples spread evenly over all, held in memory where they are small."""

@@ -125,9 +125,8 @@ def fed_by(model: ModelProto, request: Request) -> Fed:
 
 
 def dims_of(value: ValueInfoProto) -> Dims:
-    """Return a shape: sizes, and names or None where they are open."""
-    dims = value.type.tensor_type.shape.dim
-    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in dims]
+    """Return a shape: sizes, and names or None where they are open; Paddle's exporter writes -1 there."""
+    return [dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in value.type.tensor_type.shape.dim]
 
 
 def _arrays(taken: list[ValueInfoProto], request: Request) -> FedArrays:

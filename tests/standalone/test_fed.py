@@ -142,6 +142,12 @@ def test_several_sizes_are_calibrated_and_judged_each(ask: Ask, tmp_path: Path) 
     assert any("16×16, 8×40 (stretch); its speed is judged at 16×16" in line for line in lines(found))
 
 
+def test_a_size_of_minus_1_is_an_open_one(ask: Ask) -> None:
+    found = ask(dense([-1, 3, -1, -1]), sizes=((16, 24),))
+    assert found.report["precision"] == "int8"
+    assert session_of(found).run(None, {"x": np.zeros((2, 3, 9, 40), np.float32)})[0].shape == (2, 4, 9, 40)
+
+
 def test_each_image_is_answered_once_whatever_its_size(ask: Ask) -> None:
     """Labels follow the images that are dealt over the sizes: else top-1 would be that of chance."""
     found = ask(tells_colours(), sizes=((16, 16), (8, 40), (20, 12)))
