@@ -50,11 +50,17 @@ def range_of(observed: Observed, name: str, policy: Int8, config: Quantize) -> r
     if config.calibrator == "min-max" or name not in observed.counts:
         return least, most
     seen = observed.counts[name]
+
+    def grid(low: float, high: float) -> Grid:
+        return of_activation(low, high, policy)
+
     if config.calibrator == "percentile":
+        if config.percentile == 100:
+            return least, most  # a bin's edge may be a rounding error inside
         found = ranges.percentile(seen.counts, seen.low, seen.high, config.percentile)
     elif config.calibrator == "mse":
-        found = ranges.mse(seen.counts, seen.low, seen.high, lambda low, high: of_activation(low, high, policy))
+        found = ranges.mse(seen.counts, seen.low, seen.high, grid)
     else:
-        found = ranges.entropy(seen.counts, seen.low, seen.high, levels=128)
+        found = ranges.entropy(seen.counts, seen.low, seen.high, grid)
     # The first and last bin reach beyond what was seen.
     return max(found[0], least), min(found[1], most)

@@ -20,28 +20,38 @@ _STRIDE = 8
 
 
 def percentile(counts: Counts, low: float, high: float, percent: float) -> Range:
-    """Return the range that `percent` of the values lie in, the rest cut off half at each end.
+    """Return the narrowest range of whole bins that cuts off at most half of the other values at each end.
 
-    To the width of a bin, and equal to onnxruntime's HistogramCollector.compute_percentile (asymmetric).
+    So it holds at least `percent` of them, and 100 cuts off nothing. To the width of a bin equal to onnxruntime's
+    HistogramCollector.compute_percentile (asymmetric).
     """
-    below = np.cumsum(counts) / counts.sum()
-    cut = (100 - percent) / 200
-    edges = np.linspace(low, high, len(counts) + 1)
-    found = edges[np.searchsorted(below, cut)], edges[np.searchsorted(below, 1 - cut)]
-    return max(float(found[0]), low), min(float(found[1]), high)
+    total = int(counts.sum())
+    if not total:
+        return low, high
+    cut = total * (100 - percent) / 200
+    start = int(np.searchsorted(np.cumsum(counts), cut, side="right"))
+    stop = len(counts) - int(np.searchsorted(np.cumsum(counts[::-1]), cut, side="right"))
+    return _between(counts, low, high, start, stop)
 
 
-def entropy(counts: Counts, low: float, high: float, levels: int) -> Range:
+def entropy(counts: Counts, low: float, high: float, grid: Callable[[float, float], Grid]) -> Range:
     """Return the range whose quantized values tell least that is false: the smallest Kullback-Leibler divergence.
 
     Migacz 2017, "8-bit Inference with TensorRT" (GTC). P is what is seen, with what lies outside put on the ends;
-    Q the same values in `levels` equal steps, each step's count shared by its bins that are not empty.
+    Q the same values in equal steps, each step's count shared by its bins that are not empty. The steps are as many as
+    the range has levels on its grid: 256 from 0 up on uint8, 128 where half of a symmetric grid is below zero. As in
+    NVIDIA's own code, the bins at zero take their neighbours' counts.
     """
+    smooth = _without_zeros(counts, low, high)
     best, found = np.inf, (low, high)
-    for start, stop in _cuts(counts, low, high, least=levels):
-        divergence = _divergence(counts, start, stop, levels)
+    for start, stop in _cuts(counts, low, high):
+        between = _between(counts, low, high, start, stop)
+        levels = round((between[1] - between[0]) / grid(*between).scale + 1)
+        if stop - start < levels:
+            break
+        divergence = _divergence(smooth, start, stop, levels)
         if divergence < best:
-            best, found = divergence, _between(counts, low, high, start, stop)
+            best, found = divergence, between
     return found
 
 
@@ -52,7 +62,7 @@ def mse(counts: Counts, low: float, high: float, grid: Callable[[float, float], 
     """
     edges = np.linspace(low, high, len(counts) + 1)
     centres = (edges[:-1] + edges[1:]) / 2
-    cuts = list(_cuts(counts, low, high, least=1))
+    cuts = list(_cuts(counts, low, high))
     if not cuts:
         return low, high
 
@@ -74,18 +84,17 @@ def mse(counts: Counts, low: float, high: float, grid: Callable[[float, float], 
     return _between(counts, low, high, *cuts[min(errors, key=lambda number: (errors[number], number))])
 
 
-def _cuts(counts: Counts, low: float, high: float, least: int) -> Iterator[tuple[int, int]]:
+def _cuts(counts: Counts, low: float, high: float) -> Iterator[tuple[int, int]]:
     """Yield (first, past last) bins of the values no farther from zero than a threshold, from all to few."""
     width = (high - low) / len(counts)
     if width == 0:
         return
     farthest = max(abs(low), abs(high))
-    fewest = least * width
     for part in np.linspace(1, 1 / _CANDIDATES, _CANDIDATES):
         threshold = farthest * part
         start = max(0, round((-threshold - low) / width))
         stop = min(len(counts), round((threshold - low) / width))
-        if (stop - start) * width < fewest * (1 - 1e-9):
+        if stop <= start:
             return
         yield start, stop
 
@@ -93,6 +102,27 @@ def _cuts(counts: Counts, low: float, high: float, least: int) -> Iterator[tuple
 def _between(counts: Counts, low: float, high: float, start: int, stop: int) -> Range:
     width = (high - low) / len(counts)
     return low if start == 0 else low + start * width, high if stop == len(counts) else low + stop * width
+
+
+def _without_zeros(counts: Counts, low: float, high: float) -> Counts:
+    """Return the counts with each of the two bins that meet at zero holding what its outer neighbour holds.
+
+    Zero stays zero whatever the range, and there may be so many, after a ReLU, that they would decide alone. A bin
+    without an outer neighbour takes the other bin's.
+    """
+    found = counts.copy()
+    width = (high - low) / len(counts)
+    zero = round(-low / width) if width else -1
+    below, above = zero - 1, zero
+    if 0 < below < len(counts):
+        found[below] = counts[below - 1]
+    if 0 <= above < len(counts) - 1:
+        found[above] = counts[above + 1]
+    elif above == len(counts) - 1 and above > 0:
+        found[above] = found[below]
+    if below == 0 and len(counts) > 1:
+        found[below] = found[above]
+    return found
 
 
 def _divergence(counts: Counts, start: int, stop: int, levels: int) -> float:
