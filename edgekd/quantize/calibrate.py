@@ -18,7 +18,7 @@ COUNTED: Mapping[Calibrator, Counting] = {"min-max": "none", "mse": "sample", "p
 """What a calibrator needs counted."""
 
 
-@stage(writes="observed.npz", version=2, tools=("onnxruntime", "numpy"))
+@stage(writes="observed.npz", version=3, tools=("onnxruntime", "numpy"))
 def calibrate(out: Path, run: Run, repaired: Path, samples: Path, counting: Counting, kernels: str) -> Metrics:
     """Write what the calibration images make of every tensor: ranges, mean patches, histograms.
 

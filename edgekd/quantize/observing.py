@@ -1,12 +1,11 @@
 """Streaming calibration: what each tensor of a float graph takes for values, in memory that does not grow with images.
 
 One pass finds minimum, maximum and, per convolution, the mean of every patch, and where it is asked for counts the
-values of each tensor in equal bins: all of them, or evenly spread ones and rare large ones of every batch.
+values of each tensor in equal bins: all of them, or a sample that holds the rare large ones.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from edgekd.quantize import qdq
 from edgekd.quantize.feed import Feed, Inputs
 from edgekd.quantize.histogram import Counts, Histogram
 from edgekd.quantize.patches import patch_means
+from edgekd.quantize.sampling import count_sample
 from edgekd.quantize.sizes import bytes_of, parts_of
 from edgekd.quantize.wiring import Wiring, copied
 
@@ -34,12 +34,6 @@ _PART_BYTES = 128 * 2**20
 _LARGE_INPUT = 2**20
 """Inputs of fewer bytes make tensors that fit into memory together."""
 _MOST_IMAGES = 64
-_SAMPLE = 2**13
-"""At least so many values of a tensor are counted of each batch where a sample is enough."""
-_MISSED = 0.05
-"""The part of a batch's energy that its sample may miss by chance. Where it misses more, rare large values hold it."""
-_FAR = 0.25
-"""Of the largest magnitude so far: then all values beyond are counted."""
 Counting = Literal["none", "sample", "all"]
 """Which values histograms hold. A sample does for squared errors, not for the few values that percentiles end at."""
 
@@ -153,7 +147,7 @@ def _observe(
     counted = {name: Histogram() for name in tensors} if counting != "none" else {}
     images = 0
 
-    def look(start: int, values: Mapping[str, NDArray[np.float32]]) -> None:
+    def look(start: int, stop: int, values: Mapping[str, NDArray[np.float32]]) -> None:
         for name, value in values.items():
             if not value.size:
                 continue
@@ -162,12 +156,13 @@ def _observe(
             if counting == "all":
                 counted[name].add(value, low, high)
             elif counting == "sample":
-                _count_sample(counted[name], value, ends[name], start)
+                total = value.size * feed.count // (stop - start)
+                count_sample(counted[name], value, ends[name], start, total)
         for patch in sums.values():
             patch.add(values[patch.source])
 
     for start, stop, values in _ahead(session, tensors, feed):
-        look(start, values)
+        look(start, stop, values)
         images = stop
         show(images, feed.count)
     ends = {name: end if end[0] <= end[1] else (0.0, 0.0) for name, end in ends.items()}
@@ -201,31 +196,6 @@ def _ahead(session: Any, tensors: list[str], feed: Feed) -> Iterator[_Batch]:
             before = found[2]
             waiting = pool.submit(run)
             yield found
-
-
-def _count_sample(histogram: Histogram, value: NDArray[np.float32], ends: tuple[float, float], start: int) -> None:
-    """Count evenly spread values that stand for their neighbours, and where they miss rare large ones, all of those.
-
-    The step shares no factor with rows and columns, and begins elsewhere in each batch.
-    """
-    step = max(1, value.size // _SAMPLE)
-    while math.gcd(step, value.size) > 1:
-        step -= 1
-    flat = value.reshape(-1)
-    if step == 1:
-        histogram.add(flat, *ends)
-        return
-    spread = flat[start % step :: step]
-    energy = float(np.dot(flat, flat))
-    if abs(step * float(np.dot(spread, spread)) - energy) <= _MISSED * energy:
-        histogram.add(spread, *ends, each=step)
-        return
-    bound = np.float32(_FAR * max(-ends[0], ends[1]))
-    histogram.add(spread[np.abs(spread) <= bound], *ends, each=step)
-    beyond = flat > bound
-    if -ends[0] > bound:
-        beyond |= flat < -bound
-    histogram.add(flat[beyond], *ends)
 
 
 def _ends(name: str, value: NDArray[np.float32], start: int) -> tuple[float, float]:
