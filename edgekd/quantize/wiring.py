@@ -15,6 +15,10 @@ from edgekd import constants, pooling
 from edgekd.quantize import origins
 
 Array = NDArray[np.float32]
+_VALUES = {
+    "value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
+"""The attributes of a Constant that hold numbers, with their types; None: a tensor."""
 
 
 class Wiring:
@@ -137,9 +141,9 @@ def settle(model: ModelProto) -> None:
     """Bring a float graph without inner graphs (If, Loop) into the form that the repairs know, in place.
 
     Every node has a name, every constant is an initializer, a Gemm's weight is [outputs, inputs], a mean over pixels is
-    a GlobalAveragePool, and BatchNorm is folded where a convolution makes its input; such a convolution has a bias.
+    a GlobalAveragePool, and BatchNorm is folded where a convolution or Gemm makes its input; such a layer has a bias.
     """
-    _lift_constants(model)
+    lift_constants(model)
     _drop_identities(model)
     pooling.pool_globally(model)
     name_nodes(model)
@@ -163,18 +167,21 @@ def name_nodes(model: ModelProto) -> None:
             taken.add(name)
 
 
-def _lift_constants(model: ModelProto) -> None:
+def lift_constants(model: ModelProto) -> None:
+    """Write every Constant of numbers as an initializer, in place."""
     graph = model.graph
     kept = []
     for node in graph.node:
-        value = attribute(node, "value", None)
-        if node.op_type == "Constant" and value is not None:
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-        else:
+        found = [each for each in node.attribute if each.name in _VALUES]
+        if node.op_type != "Constant" or not found:
             kept.append(node)
+            continue
+        value = onnx.helper.get_attribute_value(found[0])
+        tensor = onnx.TensorProto()
+        kind = _VALUES[found[0].name]
+        tensor.CopyFrom(value if kind is None else numpy_helper.from_array(np.asarray(value, kind)))
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
     if len(kept) < len(graph.node):
         del graph.node[:]
         graph.node.extend(kept)
@@ -216,11 +223,11 @@ def _flatten_gemm_biases(model: ModelProto) -> None:
 
 
 def _fold(model: ModelProto, norm: NodeProto) -> None:
-    """Fold one BatchNorm into the convolution before it: W' = W·γ/σ, b' = (b - μ)·γ/σ + β."""
+    """Fold one BatchNorm into the convolution or Gemm before it: W' = W·γ/σ, b' = (b - μ)·γ/σ + β."""
     wiring = Wiring(model)
     conv = wiring.producer.get(norm.input[0])
     given = [wiring.constant(name) for name in norm.input[1:]]
-    if conv is None or conv.op_type != "Conv" or wiring.only_reader(conv.output[0]) is None:
+    if conv is None or wiring.only_reader(conv.output[0]) is None:
         return
     weight = wiring.weight(conv)
     if weight is None or any(value is None for value in given):
