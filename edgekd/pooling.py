@@ -27,9 +27,12 @@ def pool_globally(model: ModelProto) -> int:
         count += 1
         source, result = node.input[0], node.output[0]
         pooled = result if keep else f"{result}_pooled"
-        nodes.append(helper.make_node("GlobalAveragePool", [source], [pooled], name=node.name))
+        made = [helper.make_node("GlobalAveragePool", [source], [pooled], name=node.name)]
         if not keep:
-            nodes.append(helper.make_node("Flatten", [pooled], [result], name=f"{node.name}_flatten", axis=1))
+            made.append(helper.make_node("Flatten", [pooled], [result], name=f"{node.name}_flatten", axis=1))
+        for each in made:
+            each.metadata_props.extend(node.metadata_props)
+        nodes += made
     del graph.node[:]
     graph.node.extend(nodes)
     constants.drop_unread(graph)

@@ -52,3 +52,12 @@ def test_a_mean_over_two_axes_of_three_stays() -> None:
         [numpy_helper.from_array(np.array([-1, -2]), "axes")],
     )
     assert pool_globally(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])) == 0
+
+
+def test_what_a_mean_stood_for_its_nodes_stand_for_too() -> None:
+    model = mean_graph([2, 3], 0)
+    mean = next(node for node in model.graph.node if node.op_type == "ReduceMean")
+    mean.metadata_props.add(key="edgekd.names", value="theirs")
+    pool_globally(model)
+    made = {node.op_type: node.metadata_props for node in model.graph.node}
+    assert [made[kind][0].value for kind in ("GlobalAveragePool", "Flatten")] == ["theirs", "theirs"]
