@@ -52,14 +52,13 @@ def quantized(
     ends = {name: _data(grid) for name, grid in _all_ranges(model, grids).items()}
     known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     known |= {value.name for value in model.graph.initializer}
-    working = copied(model)
     extra = {
         "TensorQuantOverrides": {name: entry for name, entry in overrides.items() if name in known},
         "ActivationSymmetric": policy.symmetric,
     }
     with _quiet():
         quantizer = QDQQuantizer(
-            _marked(working),
+            _working(model),
             policy.per_channel,
             policy.reduce_range,
             _TYPES[policy.weights],
@@ -72,13 +71,15 @@ def quantized(
         )
         try:
             result: ModelProto = quantizer.quantize_model()
+            quantizer.model.topological_sort()
         except Exception as error:
             # onnxruntime's quantizer raises whatever Python does where it does not know a graph's form.
             raise ModelError(
                 f"onnxruntime's quantizer does not take this graph: {first_line(error)}",
                 "ship it in float, --set quantize.precision=float, and report the model",
             ) from None
-        quantizer.model.topological_sort()
+    del result.graph.output[:]
+    result.graph.output.extend(model.graph.output)
     return result
 
 
@@ -120,10 +121,15 @@ def _data(grid: Grid) -> Any:
     return TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
 
 
-def _marked(model: ModelProto) -> ModelProto:
-    """Say that shapes are inferred: otherwise the quantizer writes the model to a file to infer them again."""
-    model.metadata_props.append(onnx.StringStringEntryProto(key="onnx.infer", value="onnxruntime.quant"))
-    return model
+def _working(model: ModelProto) -> ModelProto:
+    """Return a copy for the quantizer, without the outputs that are inputs: it would rename them (onnxruntime 1.32)."""
+    working = copied(model)
+    inputs = {value.name for value in model.graph.input}
+    del working.graph.output[:]
+    working.graph.output.extend(value for value in model.graph.output if value.name not in inputs)
+    # Says that shapes are inferred: otherwise the quantizer writes the model to a file to infer them again.
+    working.metadata_props.append(onnx.StringStringEntryProto(key="onnx.infer", value="onnxruntime.quant"))
+    return working
 
 
 @contextmanager

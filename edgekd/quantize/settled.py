@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 from pydantic import BaseModel, ConfigDict
 
 from edgekd import constants, front
 from edgekd.errors import ModelError
-from edgekd.quantize import origins
+from edgekd.quantize import folding, fusing, origins, shapes
 from edgekd.quantize.entry import Entry, of_pixels
 from edgekd.quantize.feed import Feed
 from edgekd.quantize.joins import Join, around, mixed, tail_of
@@ -25,6 +25,7 @@ _ENTRY = "entry.json"
 _KEPT = "float.json"
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QGemm", "QLinearMatMul"}
 _QUANTIZED |= {"ConvInteger", "MatMulInteger"}
+_LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 
 class Kept(BaseModel):
@@ -94,6 +95,8 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
     own = copied(model)
     name_nodes(own)
     origins.mark(own)
+    folding.fold(own)
+    constants.drop_unneeded(own.graph)
     if entry is None:
         absorption = front.absorb(own)
         entry = of_pixels()
@@ -103,9 +106,11 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
                 exact=absorption.exact,
             )  # fmt: skip
     # Its shapes say which means are over pixels, and after it which tensors are of floats.
-    own = onnx.shape_inference.infer_shapes(own)
+    shapes.infer(own)
+    fusing.fuse(own)
     settle(own)
-    return Settled(onnx.shape_inference.infer_shapes(own), entry)
+    shapes.infer(own)
+    return Settled(own, entry)
 
 
 def kept_in_float(found: Settled, feed: Feed, patterns: Sequence[str]) -> Settled:
@@ -121,8 +126,14 @@ def kept_in_float(found: Settled, feed: Feed, patterns: Sequence[str]) -> Settle
 
 
 def check(model: ModelProto) -> None:
-    """Raise ModelError for a graph that is quantized already, or has no operator that can be."""
-    kinds = {node.op_type for node in model.graph.node}
+    """Raise ModelError for a graph that is quantized already, or has no operator that can be.
+
+    The nodes of the graph are sorted. Those that no output needs do not count, nor do those that are folded.
+    """
+    folded = constants.computing(model.graph)
+    names = {name for node in folded for name in node.output}
+    nodes = [node for node in constants.needed(model.graph) if not names.issuperset(node.output)]
+    kinds = {node.op_type for node in nodes}
     if found := sorted(kinds & _QUANTIZED):
         raise ModelError(
             f"the graph is quantized already: it has {', '.join(found)}", "give the float model that it was made from"
@@ -132,10 +143,23 @@ def check(model: ModelProto) -> None:
             "the graph has branches or loops (If, Loop), whose inner graphs read its tensors by name",
             "simplify it to one without, or ship it in float: --set quantize.precision=float",
         )
-    if any(value.data_type == TensorProto.FLOAT16 for value in model.graph.initializer):
+    read = {name for node in nodes for name in node.input}
+    if any(value.data_type == TensorProto.FLOAT16 and value.name in read for value in model.graph.initializer):
         raise ModelError("the graph is float16", "give the float32 model that it was made from")
-    if not kinds & {"Conv", "ConvTranspose", "Gemm", "MatMul"}:
+    if not kinds & _LAYERS:
+        kept = f"it has {', '.join(sorted(kinds))}" if kinds else "its outputs are inputs or constants"
         raise ModelError(
-            f"the graph has no operator that int8 would make faster (it has {', '.join(sorted(kinds))})",
+            f"the graph has no operator that int8 would make faster ({kept})",
             "ship it in float: --set quantize.precision=float",
         )
+    _check_weights(model, nodes)
+
+
+def _check_weights(model: ModelProto, nodes: list[NodeProto]) -> None:
+    empty = {value.name for value in model.graph.initializer if 0 in value.dims}
+    for node in nodes:
+        if node.op_type in _LAYERS and (found := sorted(empty.intersection(node.input))):
+            raise ModelError(
+                f'the weight "{found[0]}" of the {node.op_type} "{node.name}" has no values',
+                "was it pruned to nothing, or exported for no classes? give the model that is meant",
+            )
