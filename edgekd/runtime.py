@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from edgekd.host import Host
 from edgekd.target import Runtime, Target
 
 _LOG_ERRORS_ONLY = 3
+_MOST_VALUES = 2**28
+"""1 GiB of float32, an image of more than 16384×5400 pixels."""
 
 
 class Settings(BaseModel):
@@ -86,6 +90,26 @@ def open_model(model: ModelProto, settings: Settings) -> Any:
     return _opened(model.SerializeToString(), "the graph", settings, options_of(settings))
 
 
+def check_opens(model: ModelProto, name: str) -> None:
+    """Raise ModelError for a model that onnxruntime does not run; it is opened as it stands, without optimisation."""
+    options = options_of(Settings())
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    check_interface(name, _opened(model.SerializeToString(), name, Settings(), options))
+
+
+def check_interface(name: str, session: Any) -> None:
+    """Raise ModelError for a session that returns nothing, or takes more at once than memory should be spent on."""
+    if not session.get_outputs():
+        raise ModelError(f"{name} has no output", "export the model with what it returns")
+    for value in session.get_inputs():
+        size = math.prod(side for side in value.shape if isinstance(side, int))
+        if size > _MOST_VALUES:
+            raise ModelError(
+                f"the input {value.name} of {name} takes {size} values at once",
+                f"at most {_MOST_VALUES} are fed: export it for the size that it will run at",
+            )
+
+
 def options_of(settings: Settings) -> Any:
     """Return the session options that the settings ask for."""
     options = ort.SessionOptions()
@@ -105,7 +129,8 @@ def _opened(model: str | bytes, name: str, settings: Settings, options: Any) -> 
     except Exception as error:
         # onnxruntime's exceptions share no base class but this one.
         raise ModelError(
-            f"{name} is not a model that onnxruntime takes: {first_line(error)}", "is it an ONNX file?"
+            f"{name} is not a model that onnxruntime takes: {_reason(error)}",
+            "is it an ONNX file, and not damaged? onnxruntime must open it: export it again",
         ) from None
     if session.get_providers()[0] != wanted:
         raise TargetError(
@@ -113,6 +138,12 @@ def _opened(model: str | bytes, name: str, settings: Settings, options: Any) -> 
             "its libraries are missing or do not fit; onnxruntime's own log names them",
         )
     return session
+
+
+def _reason(error: Exception) -> str:
+    """Return what onnxruntime says, without its codes and the places in its own source."""
+    said = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:", "", first_line(error))
+    return re.sub(r"/\S+\.(cc|h):\d+ .*?\) (?=\S)", "", said).strip()
 
 
 def answer(session: Any, names: list[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

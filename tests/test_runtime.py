@@ -95,3 +95,31 @@ def test_the_operators_of_a_model_are_those_that_run(doubling: Path) -> None:
     from edgekd.operators import that_run
 
     assert that_run(doubling, Settings()).counts == {"Add": 1}
+
+
+def of_size(*shape: int | str) -> onnx.ModelProto:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "net", [value[0]], [value[1]])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize("shape", [("N", 3, 2**31, 8), (2**28 + 1,), (2**40, 2**40)])
+def test_an_input_that_no_memory_holds_is_refused_before_it_is_fed(shape: tuple[int | str, ...]) -> None:
+    with pytest.raises(ModelError, match=r"the input x of net takes \d+ values at once"):
+        runtime.check_opens(of_size(*shape), "net")
+
+
+def test_the_largest_input_that_is_fed_is_a_gigabyte_of_float32() -> None:
+    runtime.check_opens(of_size("N", 2**28), "net")
+
+
+def test_what_onnxruntime_says_is_told_without_its_codes_and_its_own_files() -> None:
+    model = of_size("N", 4)
+    model.graph.initializer.append(TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], raw_data=bytes(17)))
+    model.graph.node.append(helper.make_node("Add", ["x", "w"], ["z"]))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, None))
+    with pytest.raises(ModelError) as caught:
+        runtime.check_opens(model, "net")
+    assert caught.value.message.startswith("net is not a model that onnxruntime takes: ")
+    assert "[ONNXRuntimeError]" not in caught.value.message
+    assert "/onnxruntime_src/" not in caught.value.message

@@ -19,7 +19,8 @@ from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Alone, Quantize
 from edgekd.run import Run
-from edgekd.standalone.asked import Request, loaded
+from edgekd.standalone.asked import Request
+from edgekd.standalone.opening import loaded
 from edgekd.standalone.quantize import Quantized, quantize_file
 from edgekd.store import Store
 

@@ -47,6 +47,7 @@ def measure(
     sessions = [runtime.open_session(file, settings) for file in models.values()]
     given = [(feeds or {}).get(name, {}) for name in models]
     for name, session, feed in zip(models, sessions, given, strict=True):
+        runtime.check_interface(name, session)
         check_sizes(name, session, feed)
     spec = runner.Spec(
         models=[],

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import onnx
-import onnx.version_converter
 from onnx import ModelProto, ValueInfoProto
 
 from edgekd import host as hosts
 from edgekd import ref, runtime
 from edgekd.beside import check_writable
-from edgekd.errors import DataError, ModelError, RecipeError, TargetError, did_you_mean, first_line
+from edgekd.errors import DataError, RecipeError, TargetError, did_you_mean
 from edgekd.recipe import Alone
 from edgekd.ref import Ref
 from edgekd.target import Target
@@ -23,8 +21,6 @@ from edgekd.workload.layout import Size
 
 Task = Literal["auto", "classification", "dense"]
 _WRITTEN = {"model.onnx", "int8.onnx", "report.json"}
-_OLDEST, _OPSET, _IR = 13, 18, 8
-"""DequantizeLinear has had scales per channel since opset 13."""
 
 
 @dataclass(frozen=True)
@@ -93,39 +89,6 @@ def check(request: Request) -> None:
             f"{target.name} wants {target.precision}, not int8",
             f"name a target with an [int8] table, such as cpu, or --set quantize.precision={target.precision}",
         )
-
-
-def loaded(file: Path, as_it_is: bool = False) -> ModelProto:
-    """Read a float ONNX file, brought to what int8 needs unless it stays as it is. Raises ModelError."""
-    if not file.is_file():
-        raise ModelError(f"no model {file}", "name a float ONNX file")
-    try:
-        model = onnx.load(file)
-        onnx.checker.check_model(model)
-    except Exception as error:
-        # protobuf and onnx raise without a common base class.
-        raise ModelError(f"{file.name} is no ONNX file: {first_line(error)}", "export it again") from None
-    return model if as_it_is else _modern(model, file.name)
-
-
-def _modern(model: ModelProto, name: str) -> ModelProto:
-    """Return the graph in an opset that int8 can be written in, without constants among its inputs."""
-    taken = inputs_of(model)
-    version = max((opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")), default=1)
-    if version < _OLDEST:
-        try:
-            model = onnx.version_converter.convert_version(model, _OPSET)
-        except Exception as error:
-            # onnx's converter raises without a common base class.
-            raise ModelError(
-                f"{name} is of opset {version}, and cannot be brought to {_OPSET}: {first_line(error)}",
-                f"export it again, in opset {_OLDEST} or later",
-            ) from None
-        taken = inputs_of(model)
-    del model.graph.input[:]
-    model.graph.input.extend(taken)
-    model.ir_version = max(model.ir_version, _IR)
-    return model
 
 
 def inputs_of(model: ModelProto) -> list[ValueInfoProto]:

@@ -287,7 +287,7 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path, pictures: Path) -> No
     (tmp_path / "net.onnx").write_bytes(b"nonsense" * 10)
     done = command("net.onnx", "--data", str(pictures), folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: net.onnx is no ONNX file")
+    assert done.stderr.startswith("error: net.onnx is not an ONNX file")
 
 
 def test_a_budget_that_cannot_be_judged_here_is_refused(ask: Ask) -> None:
