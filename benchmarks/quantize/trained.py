@@ -82,9 +82,9 @@ def _double(wide: int, out: int) -> nn.Sequential:
 
 def _regression() -> nn.Module:
     """Return a network from images to [N, 3]: how much of it is nuclei, and where their middle lies."""
-    layers = [layer for a, b in ((3, 16), (16, 32), (32, 48), (48, 64)) for layer in (*_double(a, b), nn.MaxPool2d(2))]
+    layers = [layer for a, b in ((3, 8), (8, 16), (16, 32), (32, 48)) for layer in (*_double(a, b), nn.MaxPool2d(2))]
     return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * 16, 64), nn.ReLU(), nn.Linear(64, 3)
+        *layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48 * 16, 64), nn.ReLU(), nn.Linear(64, 3)
     )
 
 
@@ -184,10 +184,10 @@ def _dense(sources: Sources) -> list[Subject]:
     if not files["unet_nuclei"].exists():
         export(_fit(UNet(), _UNIT(images), masks, F.binary_cross_entropy, 16), 128, files["unet_nuclei"])
     if not files["regression_nuclei"].exists():
-        export(_fit(_regression(), _UNIT(images), _middle(masks), F.mse_loss, 20), 128, files["regression_nuclei"])
+        export(_fit(_regression(), _UNIT(images), _middle(masks), F.mse_loss, 12), 128, files["regression_nuclei"])
     if not files["autoencoder_cifar10"].exists():
         pixels = _UNIT(_cifar(sources, "train", 10000)[0])
-        export(_fit(_autoencoder(), pixels, pixels, F.mse_loss, 3), 32, files["autoencoder_cifar10"])
+        export(_fit(_autoencoder(), pixels, pixels, F.mse_loss, 2), 32, files["autoencoder_cifar10"])
     held, truth = cells.nuclei(sources.data, "test")
     iou = Segmenting().quality({"": truth}, answered(files["unet_nuclei"], _UNIT(held)))["iou"]
     kept = Rebuilding().quality({"": _middle(truth)}, answered(files["regression_nuclei"], _UNIT(held)))["fidelity"]
@@ -214,7 +214,7 @@ def _classifiers(sources: Sources) -> list[Subject]:
         if not file.exists():
             torch.manual_seed(0)
             images, classes = _cifar(sources, "train", 10000)
-            export(_fit(make(), normalised(images), classes, F.cross_entropy, 4), 32, file)
+            export(_fit(make(), normalised(images), classes, F.cross_entropy, 3), 32, file)
         right = float((next(iter(answered(file, normalised(pixels)).values())).argmax(1) == labels).mean())
         origin = f"torchvision, trained on 10,000 CIFAR-10 images, top-1 {right:.3f}"
         subjects.append(Subject(file, Classifying(), _of_cifar(sources, normalised), origin))
