@@ -100,11 +100,9 @@ def row_of(subject: Subject, folder: Path) -> dict[str, Any]:
         integers = _integers(subject, made.folder, calibration, folder)
         row["edgekd int8"] = _kept(subject, parent, integers, held_out)
         files["edgekd int8"] = integers
-        row["guard"] = guard(row)
     except EdgekdError as error:
         row["edgekd"] = {"failed": str(error)}
-    row["times_faster"] = times_faster(files, held_out[:1])
-    return row
+    return {**row, "times_faster": times_faster(files, held_out[:1]), "guard": guard(row)}
 
 
 def _integers(subject: Subject, folder: Path, calibration: NDArray[np.float32], work: Path) -> Path:
@@ -120,6 +118,8 @@ def _integers(subject: Subject, folder: Path, calibration: NDArray[np.float32], 
 
 def guard(row: Mapping[str, Any]) -> str:
     """Return whether the guard was right; nobody says so of a file between good and broken, or slower than float."""
+    if "edgekd int8" not in row:
+        return "FAILED: the graph is refused"
     ours, integers = row["edgekd"], row["edgekd int8"]["verdict"]
     ships = ours["precision"] == "int8"
     if not ships and "slower" in ours["shipped_because"]:
@@ -142,7 +142,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         shipped = [ours.get("precision", "refused"), ours.get("shipped_because", ours.get("failed", ""))]
         speeds = " / ".join(f"{speed[name]:.2f}" if name in speed else "–" for name in ("by hand", "edgekd int8"))
         kept = [_figures(row.get(name, {})) for name in ("by hand", "edgekd int8")]
-        text.append("| " + " | ".join([row["model"], *kept, *shipped, speeds, row.get("guard", "–")]) + " |")
+        text.append("| " + " | ".join([row["model"], *kept, *shipped, speeds, row["guard"]]) + " |")
     return "\n".join(text)
 
 
@@ -167,14 +167,19 @@ def main() -> None:
     sources = Sources(arguments.data, arguments.teachers, arguments.cache)
     held = FOLDER / f"{_RESULT}.json"
     old = json.loads(held.read_text(encoding="utf-8"))["rows"] if arguments.only and held.exists() else []
-    rows = {row["model"]: row for row in old}
+    rows = {row["model"]: {**row, "guard": guard(row)} for row in old}
     only = arguments.only
     for subject in [*of_others(arguments.models, arguments.data / "photos", only), *own(sources, only)]:
         with tempfile.TemporaryDirectory() as name:
             rows[subject.name] = row_of(subject, Path(name))
         print(json.dumps(rows[subject.name]), flush=True)
-        wrong = [each["model"] for each in rows.values() if each.get("guard", "").startswith("WRONG")]
-        write(_RESULT, {"target": target_here(), "wrong": wrong, "rows": list(rows.values())}, quiet=True)
+        wrong = [each["model"] for each in rows.values() if each["guard"].startswith("WRONG")]
+        failed = [each["model"] for each in rows.values() if each["guard"].startswith("FAILED")]
+        write(
+            _RESULT,
+            {"target": target_here(), "wrong": wrong, "failed": failed, "rows": list(rows.values())},
+            quiet=True,
+        )
     print(table(list(rows.values())))
 
 

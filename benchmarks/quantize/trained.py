@@ -1,6 +1,6 @@
 """Networks of our own that need no downloaded weights: trained here for some minutes each, exported, kept in a cache.
 
-A detector on blood cells, with one output and with two; a U-Net and a regression on nuclei; an autoencoder and three
+A detector on blood cells, with one output and with two; a U-Net and a regression on nuclei; an autoencoder and two
 classifiers of torchvision on CIFAR-10; ResNet-20 and ResNet-56 from their published weights, the former
 without its classifier too.
 """
@@ -36,7 +36,7 @@ _UNIT = Feeding()
 NAMES = (
     ("detector_joined", "detector_split"),
     ("unet_nuclei", "regression_nuclei", "autoencoder_cifar10"),
-    ("torchvision_mobilenet_v3_small", "torchvision_shufflenet_v2_x0_5", "torchvision_mnasnet0_5"),
+    ("torchvision_mobilenet_v3_small", "torchvision_shufflenet_v2_x0_5"),
     ("resnet20_cifar10", "resnet56_cifar10", "resnet20_embedding"),
 )
 """Of the files, by what is trained together."""
@@ -205,7 +205,6 @@ def _classifiers(sources: Sources) -> list[Subject]:
     makers: dict[str, Callable[[], nn.Module]] = {
         "torchvision_mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(num_classes=10),
         "torchvision_shufflenet_v2_x0_5": lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=10),
-        "torchvision_mnasnet0_5": lambda: torchvision.models.mnasnet0_5(num_classes=10),
     }
     subjects = []
     pixels, labels = _cifar(sources, "test", 1000)
