@@ -4,7 +4,7 @@
 
 Quantizes activations to uint8 by min-max, percentile (also 100, which must be min-max), entropy and mse over images of
 train, and answers all of test: top-1, agreement with float, and the ratio of signal to noise of the logits in dB.
-`--model` adds further float files that take normalised images [N, 3, 32, 32] or raw pixels. Writes
+`--model` adds further float files for images of 32×32, normalised [N, 3, H, W] or raw pixels. Writes
 benchmarks/results/quantize-calibrators.json.
 """
 
