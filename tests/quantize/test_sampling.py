@@ -49,7 +49,7 @@ def sqnr(values: np.ndarray, counting: Counting) -> float:
 @pytest.mark.parametrize("side", [32, 84, 160])
 def test_64_images_of_a_heavy_tail_are_as_good_as_counting_all(kind: str, side: int) -> None:
     values = heavy_tailed(kind, (64, 3, side, side))
-    assert sqnr(values, "sample") >= sqnr(values, "all") - 0.1
+    assert sqnr(values, "sample") >= sqnr(values, "all") - 0.5
 
 
 def test_a_small_tensor_is_counted_as_a_whole_in_batches_of_any_size() -> None:
@@ -61,7 +61,7 @@ def test_a_small_tensor_is_counted_as_a_whole_in_batches_of_any_size() -> None:
 
 @pytest.mark.parametrize("total", [2**20, 2**24])
 def test_a_sample_stands_for_all_values_near_and_far(total: int) -> None:
-    """Batches of 2^20 values; of 16 such, a third of the values is searched for large ones."""
+    """Batches of 2^20 values; of 16 such, one value in 15 is searched for large ones."""
     values = heavy_tailed("Laplace", (2**20,))
     ends = float(values.min()), float(values.max())
     sampled, whole = Histogram(), Histogram()
