@@ -24,8 +24,8 @@ from edgekd.target import Target
 DROP = 0.10
 """What int8 may cost where no budget is set, as a fraction of the answers."""
 DROP_OF_VARIANCE = 0.15
-"""The same of outputs that are not classes, as a fraction of their variance: between the good and the broken files of
-benchmarks/quantize/foreign.py, by their own tasks."""
+"""The same of outputs that are not classes, as a fraction of their variance. Of the files in
+benchmarks/results/quantize-separation.json most that keep their task lose less, most that do not lose more."""
 _COLLAPSE = 0.5
 """Of what the float parent knows beyond chance: int8 that costs more than this has collapsed."""
 _NODES_TIMED = 8

@@ -21,6 +21,7 @@ from edgekd import host, runtime
 from edgekd.run import Run
 from edgekd.workload import gather
 from edgekd.workload import images as decoding
+from edgekd.workload.splits import stratified
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -149,6 +150,7 @@ def plain(
 
 def calibration_of(data: Path, count: int, folder: Path) -> NDArray[np.uint8]:
     """Draw calibration images of train as `edgekd quantize` does; they stand in `folder` too."""
-    few, _ = gather.draw(gather.pictures(data / "train"), count, seed=0)
-    gather.write_pictures(few, [(32, 32)], folder, Run())
+    found = gather.pictures(data / "train")
+    assert found.labels is not None, "CIFAR-10 lies in a folder for each class"
+    gather.write_pictures(found.take(stratified(found.labels, count, seed=0)), [(32, 32)], folder, Run())
     return np.asarray(np.load(folder / "images.npy"))

@@ -16,7 +16,6 @@ from edgekd.workload import images
 from edgekd.workload.arrays import LABELS, images_file
 from edgekd.workload.images import PLAIN, Framing
 from edgekd.workload.layout import Size
-from edgekd.workload.splits import stratified
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 
@@ -48,14 +47,6 @@ def pictures(folder: Path) -> Pictures:
     if not files:
         raise DataError(f"{folder} holds no image", f"images end in {', '.join(sorted(_SUFFIXES))}")
     return Pictures(tuple(files), None, ())
-
-
-def draw(found: Pictures, count: int, seed: int) -> tuple[Pictures, Pictures]:
-    """Return `count` of them, stratified by class, and the rest."""
-    total = len(found.files)
-    labels = found.labels if found.labels is not None else np.zeros(total, np.int64)
-    chosen = stratified(labels, count, seed)
-    return found.take(chosen), found.take(np.setdiff1d(np.arange(total), chosen))
 
 
 def write_pictures(found: Pictures, sizes: Sequence[Size], out: Path, run: Run, framing: Framing = PLAIN) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from edgekd.errors import DataError
 from edgekd.run import Run
-from edgekd.workload.gather import draw, pictures, write_pictures
+from edgekd.workload.gather import pictures, write_pictures
 from edgekd.workload.images import Framing
 
 
@@ -36,15 +36,6 @@ def test_folders_are_classes_in_the_order_of_their_names(folder: Path) -> None:
 def test_images_without_folders_have_no_labels(folder: Path) -> None:
     found = pictures(folder / "b")
     assert (len(found.files), found.labels, found.classes) == (6, None, ())
-
-
-def test_a_draw_is_stratified_seeded_and_leaves_the_rest(folder: Path) -> None:
-    chosen, rest = draw(pictures(folder), 6, seed=0)
-    assert chosen.labels is not None
-    assert np.bincount(chosen.labels).tolist() == [2, 4]
-    assert sorted([*chosen.files, *rest.files]) == sorted(pictures(folder).files)
-    assert draw(pictures(folder), 6, seed=0)[0].files == chosen.files
-    assert draw(pictures(folder), 6, seed=1)[0].files != chosen.files
 
 
 def test_pictures_are_written_resized_with_their_labels(folder: Path, tmp_path: Path) -> None:
