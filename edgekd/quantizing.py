@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -58,8 +59,9 @@ class Way:
 
 
 def _needed(costs: Sequence[Cost], excess: float) -> int:
-    """Return how many of the most damaging units must go to float, if what they cost adds up; one more than there are
-    where all of them would not do.
+    """Return how many of the most damaging units must go to float, if what they cost adds up.
+
+    One more than there are where all of them would not do.
     """
     total = sum(cost.lost for cost in costs)
     left = total
@@ -143,7 +145,7 @@ class Quantizer:
         excess = aim.excess(self._made(way, ()))
         ranked = self._ranked(way, aim, excess)
         nodes = [node for cost in ranked for node in cost.nodes]
-        half = len(self._nodes()) // 2
+        half = len(self._nodes) // 2
         most = 1 if is_thorough else _needed(ranked, excess)
         left = len(nodes) if is_thorough else _TRIES
         if most > min(half, len(nodes)):
@@ -166,16 +168,16 @@ class Quantizer:
         return found
 
     def _mixed_of(self, way: Way, in_float: Sequence[str]) -> Artifact:
-        self.store.say(f"quantize: too much is lost: {len(in_float)} of {len(self._nodes())} nodes stay in float")
+        self.store.say(f"quantize: too much is lost: {len(in_float)} of {len(self._nodes)} nodes stay in float")
         return self._made(way, tuple(in_float))
 
     def _ranked(self, way: Way, aim: Aim, excess: float) -> tuple[Cost, ...]:
         """Return what single nodes cost, the most damaging first: all, or those of the blocks that cost most.
 
-        None where even half of the blocks in float would not do. What other blocks cost comes last, as one.
+        Nothing where even half of the blocks in float would not do. The cost of the other blocks comes last, as one.
         """
         if self.config.effort == "thorough":
-            units = tuple((node,) for node in self._nodes())
+            units = tuple((node,) for node in self._nodes)
             return sensitivities.costs(self.sensitivity(way.calibrator, units, aim.measure))
         blocks = sensitivities.costs(self.sensitivity(way.calibrator, self._blocks(), aim.measure))
         worst = _needed(blocks, excess)
@@ -186,12 +188,13 @@ class Quantizer:
         others = sum(block.lost for block in blocks[worst:])
         return (*single, Cost((), others))
 
+    @cached_property
     def _nodes(self) -> tuple[str, ...]:
         return sensitivities.nodes_of(settled.load(self.repaired().path))
 
     def _blocks(self) -> tuple[tuple[str, ...], ...]:
         """Return the nodes in blocks of neighbours: a first look at where int8 hurts."""
-        nodes = self._nodes()
+        nodes = self._nodes
         size = max(1, -(-len(nodes) // _BLOCKS))
         return tuple(nodes[start : start + size] for start in range(0, len(nodes), size))
 

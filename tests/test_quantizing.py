@@ -52,7 +52,7 @@ def aim(keeps: Callable[[Artifact], object], excess: float = 2.0) -> Aim:
 
 
 def worst(quantizer: Quantizer) -> list[str]:
-    units = tuple((node,) for node in quantizer._nodes())
+    units = tuple((node,) for node in quantizer._nodes)
     return [node for cost in costs(quantizer.sensitivity("mse", units, Measure())) for node in cost.nodes]
 
 

@@ -1,8 +1,12 @@
-"""Along which axis of an output its channels lie: scores of one class, one coordinate, one map."""
+"""Along which axis of an output its channels lie, and which of them are of one size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+APART = 16.0
+"""Values whose largest magnitudes are further apart than this do not share 256 levels: four bits would be left. So such
+parts are not joined in int8, and such channels are not judged together."""
 
 
 def channel_axis(shape: Sequence[int]) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekd.errors import EdgekdError, ModelError, first_line
-from edgekd.quantize.channels import channel_axis
+from edgekd.quantize.channels import APART, channel_axis
 from edgekd.ref import Ref
 
 Answers: TypeAlias = Mapping[str, NDArray[Any]]
@@ -25,8 +25,6 @@ _MEANS: Mapping[Kind, str] = {
     "integers": "of the integers of",
     "values": "of the variance of",
 }
-APART = 16.0
-"""Channels whose largest magnitudes are further apart than this are judged on their own."""
 _LEAST_SPREAD = 1e-4
 """Of the largest magnitude's square: what channels that hardly vary are held against."""
 _RARE = 0.25
@@ -70,11 +68,15 @@ class Measure:
         """
         return tuple(_difference(name, value, found[name], name in self.classes) for name, value in reference.items())
 
-    def lost(self, reference: Answers, found: Answers) -> float:
-        """Return the part lost, 0-1: by the user's metric, else of the worst output. Raises ModelError."""
+    def lost(self, reference: Answers, found: Answers, outputs: tuple[Difference, ...] | None = None) -> float:
+        """Return the part lost, 0-1: by the user's metric, else of the worst output. Raises ModelError.
+
+        `outputs` are the differences, where they are known already.
+        """
         if self.metric is not None:
             return _by_metric(self.metric, reference, found)
-        return max((each.lost for each in self.differences(reference, found)), default=0.0)
+        known = outputs if outputs is not None else self.differences(reference, found)
+        return max((each.lost for each in known), default=0.0)
 
     def words(self, outputs: tuple[Difference, ...]) -> str:
         """Say what `lost` is a part of."""

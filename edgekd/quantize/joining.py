@@ -1,14 +1,16 @@
-"""The outputs of many batches as one array for each output."""
+"""The outputs of a session for many batches, and as one array for each output."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekd.quantize.feed import Feed
+from edgekd import runtime
+from edgekd.quantize.feed import Feed, Inputs
 
 
 def batch_axes(session: Any, feed: Feed) -> list[int]:
@@ -20,6 +22,22 @@ def batch_axes(session: Any, feed: Feed) -> list[int]:
     }
     named = [[isinstance(size, str) and size in names for size in value.shape] for value in session.get_outputs()]
     return [found.index(True) if any(found) else 0 for found in named]
+
+
+def answered(session: Any, feed: Feed, batch: int, most: int) -> Iterator[tuple[int, Inputs, list[NDArray[Any]]]]:
+    """Yield (index of the first sample, inputs, all outputs) of a feed, `batch` samples at a time at most.
+
+    Of dense outputs as many samples of each shape as `most` bytes hold: the same ones for every graph alike.
+    """
+    names = [value.name for value in session.get_outputs()]
+    held: Counter[int] = Counter()
+    for start, inputs in feed.batches_for(session, batch):
+        group = feed.group_of(start)
+        if held[group] * max(1, len(feed.groups)) > most:
+            continue
+        found = runtime.answer(session, names, inputs)
+        held[group] += sum(value.nbytes for value in found)
+        yield start, inputs, found
 
 
 def joined(parts: Sequence[NDArray[Any]], axis: int = 0) -> NDArray[Any]:

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 from pydantic import BaseModel, ConfigDict
 
-from edgekd.quantize.channels import channel_axis
+from edgekd.quantize.channels import APART, channel_axis
 from edgekd.quantize.feed import Feed
 from edgekd.quantize.observing import tensor_session, values_of
 from edgekd.quantize.wiring import Wiring, attribute
 
-APART = 16.0
-"""Parts whose largest magnitudes are further apart than this do not share 256 levels: four bits would be left."""
 _LEARNED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _DECODING = 32
 """A layer of at most this many weights is arithmetic, such as YOLOv8's expectation over box distances, a Conv of 16."""

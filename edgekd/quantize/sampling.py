@@ -16,9 +16,9 @@ from edgekd.quantize.histogram import Histogram
 _WHOLE = 2**18
 """Of a tensor with no more values over all images, every one is counted."""
 _NEAR = 2**11
-"""At least so many values near zero are counted of each batch."""
+"""At least this many values near zero are counted of each batch."""
 _FAR = 2**20
-"""At least so many values over all images are searched for those far from zero."""
+"""At least this many values over all images are searched for those far from zero."""
 _BOUND = 4.0
 """Times the root mean square of the sample: what is far. At most 6 % of values are (Chebyshev), as a rule below 1 %."""
 

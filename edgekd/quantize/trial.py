@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from onnx import ModelProto
 from edgekd import host, runtime
 from edgekd.quantize.divergence import noise_shares
 from edgekd.quantize.feed import Feed
-from edgekd.quantize.joining import batch_axes, joined
+from edgekd.quantize.joining import answered, batch_axes, joined
 
 IMAGES = 64
 _BATCH = 32
@@ -25,16 +24,8 @@ Answers = dict[str, NDArray[Any]]
 def answers(model: ModelProto, feed: Feed) -> Answers:
     """Return all outputs, [N, ...] each, of as many samples of the feed as their answers fit into memory."""
     session = runtime.open_model(model, runtime.without_saturation(host.this(), host.cores()))
-    names = [value.name for value in session.get_outputs()]
-    parts: list[list[NDArray[Any]]] = []
-    held: Counter[int] = Counter()
-    for start, inputs in feed.batches_for(session, _BATCH):
-        group = feed.group_of(start)
-        if held[group] * max(1, len(feed.groups)) > _MOST_BYTES:
-            continue
-        parts.append(runtime.answer(session, names, inputs))
-        held[group] += sum(part.nbytes for part in parts[-1])
-    axes = batch_axes(session, feed)
+    parts = [found for _, _, found in answered(session, feed, _BATCH, _MOST_BYTES)]
+    axes, names = batch_axes(session, feed), [value.name for value in session.get_outputs()]
     return {name: joined([part[at] for part in parts], axes[at]) for at, name in enumerate(names)}
 
 

@@ -77,7 +77,7 @@ def compare(one: Path, other: Path, measure: Measure) -> Comparison:
     """Compare two evaluations, the float parent's first. Raises EdgekdError where the user's metric fails."""
     reference, found = read(one), read(other)
     outputs = measure.differences(reference, found)
-    return Comparison(measure.lost(reference, found), measure.words(outputs), outputs)
+    return Comparison(measure.lost(reference, found, outputs), measure.words(outputs), outputs)
 
 
 def _may_be_classes(value: ValueInfoProto) -> bool:

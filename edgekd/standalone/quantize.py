@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,30 +63,36 @@ def quantize_file(request: Request, run: Run) -> Quantized:
         store = Store(folder / "store", run)
         policy = request.target.policy_under(request.settings.quantize)
         quantizer = Quantizer(store, graph, folder / CALIBRATION, policy, request.settings.quantize, taken.entry)
-        shipped, judge = _shipped(request, store, quantizer, graph, folder, collected.has_labels)
-        report = _report(request, store, quantizer, shipped, judge)
+        shipped, judge, compare = _shipped(request, store, quantizer, graph, folder, collected.has_labels)
+        report = _report(request, store, quantizer, shipped, judge, compare)
         return _written(request, shipped, {**report, "fed": taken.report(), **collected.report})
 
 
-def _judge(request: Request, parent: Artifact, evaluator: Evaluator, classes: tuple[str, ...]) -> Judge:
+Compare = Callable[[Path, Path], Comparison]
+"""Two evaluations, the float parent's first."""
+
+
+def _judge(request: Request, parent: Artifact, evaluator: Evaluator, measure: Measure, compare: Compare) -> Judge:
     """Return the judge of what may ship: by labels, by the classes of the float file, or by what it answers."""
-    measure = Measure(classes, request.metric)
+    classes = measure.classes
     given = request.settings.budget.max_accuracy_drop
     by_labels = evaluator.has_labels and request.metric is None
 
-    def compare(candidates: Artifact, file: str) -> Comparison:
-        return judging.compare(parent.path, evaluator(candidates.path / file).path, measure)
+    def words(candidates: Artifact, file: str) -> str:
+        return _TOP1 if by_labels else f"% {compare(parent.path, evaluator(candidates.path / file).path).words}"
 
     return Judge(
         evaluator,
         parent,
         not by_labels,
         given if given is not None else request.target.budget.max_accuracy_drop,
-        lambda one, other: judging.compare(one, other, measure).lost,
+        lambda one, other: compare(one, other).lost,
         drop=DROP if by_labels or len(judging.read(parent.path)) == len(classes) else DROP_OF_VARIANCE,
         chance=0.0 if request.metric is not None else _chance(parent, classes),
         measure=measure,
-        words=lambda candidates, file: _TOP1 if by_labels else f"% {compare(candidates, file).words}",
+        words=lambda candidates, file: (
+            _TOP1 if by_labels else f"% {compare(parent.path, evaluator(candidates.path / file).path).words}"
+        ),
     )
 
 
@@ -95,7 +103,7 @@ def _chance(parent: Artifact, classes: tuple[str, ...]) -> float:
 
 def _shipped(
     request: Request, store: Store, quantizer: Quantizer, graph: Path, folder: Path, has_labels: bool
-) -> tuple[Shipped, Judge]:
+) -> tuple[Shipped, Judge, Compare]:
     classes = judging.classes_of(onnx.load(graph), request.task, has_labels)
     precision = request.target.precision_under(request.settings.quantize)
     fed = quantizer.entry
@@ -113,13 +121,22 @@ def _shipped(
             "the folders in their order, or --mean and --std are others; judged by agreement with it instead"
         )
         evaluator = replace(evaluator, has_labels=False)
-    judge = _judge(request, parent, evaluator, classes)
+    measure = Measure(classes, request.metric)
+
+    @cache
+    def compare(one: Path, other: Path) -> Comparison:
+        return judging.compare(one, other, measure)
+
+    judge = _judge(request, parent, evaluator, measure, compare)
     bench, target = request.settings.bench, request.target
     shipped = ship(store, bench, target, candidates, quantizer, judge, request.insist)
-    return replace(shipped, reason="as quantize.precision asks") if precision == "float" else shipped, judge
+    shipped = replace(shipped, reason="as quantize.precision asks") if precision == "float" else shipped
+    return shipped, judge, compare
 
 
-def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipped, judge: Judge) -> dict[str, Any]:
+def _report(
+    request: Request, store: Store, quantizer: Quantizer, shipped: Shipped, judge: Judge, compare: Compare
+) -> dict[str, Any]:
     repaired = quantizer.repaired() if shipped.file == INT8 else None
     cost = cost_of_float(request.settings.bench, request.target, shipped, quantizer if repaired else None)
     settings = exact_here(request.target, hosts.this(), 1)
@@ -127,7 +144,7 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
     shares = profile.shares(shipped.path, settings, quantizer.fed()) if left and repaired else {}
     parent, final = judge.evaluate(shipped.parent), judge.evaluate(shipped.path)
     accuracy = {"float": parent.metrics["top1"], "shipped": final.metrics["top1"]}
-    compared = judging.compare(parent.path, final.path, judge.measure)
+    compared = compare(parent.path, final.path)
     return {
         "model": request.model.name,
         "target": request.target.name,
@@ -140,7 +157,7 @@ def _report(request: Request, store: Store, quantizer: Quantizer, shipped: Shipp
         "outputs": [_output(each) for each in compared.outputs],
         "measure": judge.words(shipped.candidates, shipped.file),
         "lost": judge.lost(shipped.candidates, shipped.file),
-        "refused": _refused(shipped, judge),
+        "refused": _refused(shipped, judge, compare),
         "allowed": judge.allowed,
         "size_kb": {"float": _size(shipped.parent), "shipped": _size(shipped.path)},
         "operators_in_float": {name: {"count": count, "time": shares.get(name, 0.0)} for name, count in left.items()},
@@ -155,12 +172,12 @@ def _output(each: Difference) -> dict[str, Any]:
     return {"name": each.output, "kind": each.kind, "worst": channels, "lost": each.lost, "sqnr_db": to_db(each.noise)}
 
 
-def _refused(shipped: Shipped, judge: Judge) -> dict[str, Any] | None:
-    """Return what the report says of the int8 file that lies beside a float one; None where there is none."""
+def _refused(shipped: Shipped, judge: Judge, compare: Compare) -> dict[str, Any] | None:
+    """Return the report's entry for the int8 file that lies beside a float one; None where there is none."""
     if shipped.refused is None:
         return None
     parent, found = judge.evaluate(shipped.parent), judge.evaluate(shipped.refused)
-    compared = judging.compare(parent.path, found.path, judge.measure)
+    compared = compare(parent.path, found.path)
     return {"file": "int8.onnx", "lost": compared.lost, "outputs": [_output(each) for each in compared.outputs]}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from edgekd import runtime
 from edgekd.errors import DataError
 from edgekd.quantize.entry import Entry, labels_of
 from edgekd.quantize.feed import Inputs
-from edgekd.quantize.joining import batch_axes, joined
+from edgekd.quantize.joining import answered, batch_axes, joined
 from edgekd.run import Run
 from edgekd.runtime import exact_here
 from edgekd.standalone import judging
@@ -35,10 +34,8 @@ CALIBRATED, _APART = "the calibration samples", "samples that did not calibrate"
 _MOST_JUDGED = 2000
 _MOST_BYTES = 256 * 2**20
 _BATCH = 50
-
-
 _HELD_OUT = 4
-"""One in so many samples judges where all that there are were asked for."""
+"""One sample in this many judges, where all of them were asked for to calibrate on."""
 
 
 @dataclass(frozen=True)
@@ -170,23 +167,17 @@ class Evaluator:
         if fed is None or fed.kind == "absorbed":
             fed = Entry(kind="pixels", name=session.get_inputs()[0].name)
         feed = fed.feed(self.folder / JUDGED)
-        names = [value.name for value in session.get_outputs()]
         parts: list[list[NDArray[Any]]] = []
         groups: list[str] = []
         indices: list[Indices] = []
-        held: Counter[int] = Counter()
-        for start, inputs in feed.batches_for(session, _BATCH):
-            group = feed.group_of(start)
-            if held[group] * len(feed.groups) > _MOST_BYTES:
-                continue  # dense outputs: as many samples of each size as memory holds, the same ones of every file
-            parts.append(runtime.answer(session, names, inputs))
-            held[group] += sum(part.nbytes for part in parts[-1])
+        for start, inputs, answers in answered(session, feed, _BATCH, _MOST_BYTES):
+            parts.append(answers)
             groups.append(_size(inputs, fed.channels_first) if fed.kind != "arrays" else "")
             indices.append(np.arange(start, start + feed.size_of(inputs)))
         axes = batch_axes(session, feed)
         found: dict[str, NDArray[Any]] = {}
-        for at, name in enumerate(names):
-            found |= _by_size(name, [part[at] for part in parts], groups, axes[at])
+        for at, value in enumerate(session.get_outputs()):
+            found |= _by_size(value.name, [part[at] for part in parts], groups, axes[at])
         return found, np.concatenate(indices)
 
 
