@@ -15,7 +15,10 @@ import edgekd
 PACKAGE = Path(edgekd.__file__).parent
 STAGES = {"distill", "prune", "export", "quantize", "evaluate"}
 WITH_TORCH = {"torch", "torchvision", "torch_pruning", "lightning_fabric", "onnxsim"}
-HEAVY = WITH_TORCH | {"onnxscript"}  # free of torch, but too slow for the start of a command
+HEAVY = WITH_TORCH | {
+    "onnxscript",
+    "onnx_ir",
+}  # the last two are free of torch, but too slow for the start of a command
 
 # Room: the rooms that it may import. A file beside the rooms is a room of its own.
 ALLOWED: dict[str, set[str]] = {

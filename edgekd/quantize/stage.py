@@ -20,7 +20,6 @@ from edgekd.quantize.correction import correct_biases
 from edgekd.quantize.entry import Entry
 from edgekd.quantize.feed import Feed
 from edgekd.quantize.grid import Grid, has_dead_channel, weight_scales
-from edgekd.quantize.half import to_half
 from edgekd.quantize.observing import Observed, load
 from edgekd.quantize.settled import Settled
 from edgekd.quantize.wiring import Wiring, copied
@@ -47,6 +46,9 @@ def convert(out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None
     onnx.save(model, out / FLOAT)
     if precision != "fp16":
         return {"candidates": [FLOAT]}
+    # Imported late: its graph library brings sympy, 0.2 s that int8 has no use for.
+    from edgekd.quantize.half import to_half  # noqa: PLC0415
+
     fed = entry or Entry(kind="pixels", name=front.IMAGE)
     half = to_half(model, fed.feed(samples))
     onnx.save(half.model, out / FP16)

@@ -12,7 +12,6 @@ from typing import Any
 
 import onnx
 import onnx.version_converter
-import onnx_ir
 from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, numpy_helper
 
 from edgekd import constants, runtime
@@ -115,6 +114,9 @@ def _sort(model: ModelProto, name: str) -> None:
         seen.update(node.output)
     else:
         return
+    # Imported late: it brings sympy, 0.2 s, and few files are unsorted.
+    import onnx_ir  # noqa: PLC0415
+
     try:
         read = onnx_ir.from_proto(model)
     except onnx_ir.serde.SerdeError:
