@@ -1,7 +1,8 @@
-"""Folders that are whole or not there: filled beside their place, then renamed into it."""
+"""Files and folders that are whole or not there: written beside their place, flushed, then renamed into it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,44 @@ from pathlib import Path
 from edgekd.errors import EdgekdError
 
 _HINT = "choose another folder with --out"
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file whole: a crash at any moment leaves the old one or the new one. Raises OSError."""
+    write_bytes(file, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(file: Path, content: bytes | memoryview) -> None:
+    """As `write_text`, of bytes."""
+    beside = file.with_name(file.name + ".new")
+    with beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(file)
+    flush_folder(file.parent)
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold a file, or all of a folder, before a rename says that it is there. Raises OSError."""
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        return
+    for inside in path.iterdir():
+        flush(inside)
+    flush_folder(path)
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the disk hold the names in a folder, so that a rename outlives a loss of power. Raises OSError."""
+    if os.name == "nt":
+        return  # a folder cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -12,11 +14,13 @@ from edgekd.distill.stage import distill, recover, teach, train_teacher
 from edgekd.errors import ModelError, RecipeError
 from edgekd.models import network
 from edgekd.models.stage import initialise
-from edgekd.products import LatencyCut, Networks
+from edgekd.products import LatencyCut, Networks, OverSeeds
 from edgekd.project import Project, bare, with_selection
 from edgekd.prune.stage import couple
 from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Training, least_top1
-from edgekd.store import Artifact, PlanEndsError, Store
+from edgekd.ref import Ref
+from edgekd.stage import Artifact, PlanEndsError
+from edgekd.store import Store
 from edgekd.target import Target
 from edgekd.train import precision
 from edgekd.train.device import Place
@@ -40,41 +44,40 @@ def chain(store: Store, project: Project, place: Place, data: Artifact, target: 
     if recipe.student is not None:
         seeds = _seeds(recipe.distill) if recipe.distill else [0]
         starts = [_initialised(store, project, data, of_teacher=False, seed=seed) for seed in seeds]
-    place = _settled(store, project, place, starts[0])
-    _check_losses(recipe, len(store.metrics(data)["classes"]))
-    cutter = Cutter(store, project, data, place, target)
+    places = _Places(store, project, place, teacher, starts[0])
+    _check_losses(recipe, len(data.metrics["classes"]))
+    cutter = Cutter(store, project, data, places.student, target)
     if isinstance(recipe.prune, Prune):
         cutter.check(starts[0], recipe.prune)
-    own, distilling = _settled_epochs(store, project, teacher, starts[0], data, place)
+    own, distilling = _settled_epochs(store, project, teacher, starts[0], data, places)
     if not recipe.teacher.weights:
         teacher = store.run(
             train_teacher, start=teacher.path, code=project.teacher, train=data.path / "train", val=data.path / "val",
-            config=with_selection(own, True), place=place,
+            config=with_selection(own, True), place=places.teacher,
         )  # fmt: skip
     _check_teacher(store, project, data, teacher)
     students = [teacher] if recipe.student is None else starts
     if distilling is not None:
-        students = _under_teacher(store, project, "distill", students, teacher, data, distilling, place)
-    over_seeds = {"student": tuple(students)}
+        students = _under_teacher(store, project, "distill", students, teacher, data, distilling, places)
+    student = students[0]
     if recipe.prune is None:
-        return Networks(data, teacher, students[0], students[0], (), None, over_seeds)
-    cuts, latency = _cuts(cutter, students[0], teacher, recipe.prune)
+        return Networks(data, teacher, student, student, (), None, (("student", tuple(students)),))
+    cuts, latency = _cuts(cutter, student, teacher, recipe.prune, places)
     starts = [cuts[-1] for _ in _seeds(recipe.prune.recovery)]
-    finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
-    over_seeds["pruned"] = tuple(finals)
-    return Networks(data, teacher, students[0], finals[0], tuple(cuts), latency, over_seeds)
+    finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, places)
+    over_seeds: OverSeeds = (("student", tuple(students)), ("pruned", tuple(finals)))
+    return Networks(data, teacher, student, finals[0], tuple(cuts), latency, over_seeds)
 
 
 def _cuts(
-    cutter: Cutter, whole: Artifact, teacher: Artifact, config: Prune | Sparse
+    cutter: Cutter, whole: Artifact, teacher: Artifact, config: Prune | Sparse, places: _Places
 ) -> tuple[list[Artifact], LatencyCut | None]:
     if isinstance(config, Sparse):
         return [cutter.sparse(whole, config)], None
     short = config.recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
 
     def recovered(cut: Artifact) -> Artifact:
-        store, project, data, place = cutter.store, cutter.project, cutter.data, cutter.place
-        return _under_teacher(store, project, "recover", [cut], teacher, data, short, place)[0]
+        return _under_teacher(cutter.store, cutter.project, "recover", [cut], teacher, cutter.data, short, places)[0]
 
     return cutter.channels(whole, config, recovered)
 
@@ -93,7 +96,7 @@ def _check_losses(recipe: Recipe, classes: int) -> None:
 
 
 def _settled_epochs(
-    store: Store, project: Project, teacher: Artifact, student: Artifact, data: Artifact, place: Place
+    store: Store, project: Project, teacher: Artifact, student: Artifact, data: Artifact, places: _Places
 ) -> tuple[Training, Distill | None]:
     """Return the teacher's own training and the distillation with epochs in place of budgets of time.
 
@@ -103,11 +106,11 @@ def _settled_epochs(
     recipe = project.recipe
     own, distilling = recipe.teacher.train, recipe.distill
     if not recipe.teacher.weights:
-        own = _paced(store, project, "teacher", teacher, None, data, own, place)
+        own = _paced(store, project, "teacher", teacher, None, data, own, places.teacher)
     if distilling is not None:
-        distilling = _paced(store, project, "distill", student, teacher, data, distilling, place)
+        distilling = _paced(store, project, "distill", student, teacher, data, distilling, places.student)
     if recipe.prune is not None:
-        _paced(store, project, "recover", student, teacher, data, recipe.prune.recovery, place)
+        _paced(store, project, "recover", student, teacher, data, recipe.prune.recovery, places.student)
     return own, distilling
 
 
@@ -116,10 +119,10 @@ def _initialised(store: Store, project: Project, data: Artifact, of_teacher: boo
     model = recipe.teacher if of_teacher else recipe.student or recipe.teacher
     seed = 0 if model.weights else seed  # then it decides nothing
     return store.run(
-        initialise,
+        initialise.of("teacher" if of_teacher else "student"),
         code=project.teacher if of_teacher else project.student,
         weights=project.teacher_weights if of_teacher else project.student_weights,
-        config=bare(model), classes=len(store.metrics(data)["classes"]), shape=recipe.data.shape, seed=seed,
+        config=bare(model), classes=len(data.metrics["classes"]), shape=recipe.data.shape, seed=seed,
     )  # fmt: skip
 
 
@@ -131,11 +134,11 @@ def _under_teacher(
     teacher: Artifact,
     data: Artifact,
     config: Distill,
-    place: Place,
+    places: _Places,
 ) -> list[Artifact]:
     """Distill or recover, once per seed."""
-    selects = project.selects(store.metrics(data)["val_from_train"])
-    config = _paced(store, project, name, starts[0], teacher, data, with_selection(config, selects), place)
+    selects = project.selects(data.metrics["val_from_train"])
+    config = _paced(store, project, name, starts[0], teacher, data, with_selection(config, selects), places.student)
     train = data.path / "train"
     keep_zeros = name == "recover" and isinstance(project.recipe.prune, Sparse)
     found = []
@@ -149,12 +152,13 @@ def _under_teacher(
             settings = settings.model_copy(update={"teacher_cache": cache})
             logits = store.run(
                 teach, teacher=teacher.path, teacher_code=project.teacher, train=train, augment=settings.augment,
-                seed=seed, batch=settings.batch, config=cache, place=place,
+                seed=seed, batch=settings.batch, config=cache, place=places.teacher,
             ).path  # fmt: skip
         trained = store.run(
             distill if name == "distill" else recover, name=name, start=start.path, code=project.student,
             teacher=teacher.path, teacher_code=project.teacher, logits=logits, train=train, val=data.path / "val",
-            groups=_groups(store, project, start, settings), keep_zeros=keep_zeros, config=settings, place=place,
+            groups=_groups(store, project, start, settings), keep_zeros=keep_zeros, config=settings,
+            place=places.student,
         )  # fmt: skip
         found.append(trained)
     return found
@@ -194,7 +198,7 @@ def _paced(
         return str(pace.epochs_within(name, start.path, code, supervisor, splits, config, place))
 
     for needed in (start, data, *([teacher] if teacher else [])):
-        store.metrics(needed)  # ends a plan where it is not made yet
+        needed.require()  # ends a plan where it is not made yet
     # What does not change the speed does not ask for another measurement.
     pace_of = config.model_dump(mode="json", exclude=_NO_MATTER_OF_SPEED)
     pace_of |= {"asks_teacher": bool(config.terms)} if isinstance(config, Distill) else {}
@@ -205,34 +209,54 @@ def _paced(
     return config.model_copy(update={"epochs": epochs, "budget": ""})
 
 
-def _settled(store: Store, project: Project, place: Place, student: Artifact) -> Place:
-    """Settle `precision = "auto"` by a measurement of the student, where the processor multiplies bf16."""
-    automatic = project.recipe.compute.precision == "auto" and place.device == "cpu"
-    if project.rehearsal or not automatic or place.precision != "bf16-mixed" or not student.path.exists():
-        return place
+@dataclass(frozen=True)
+class _Places:
+    """Where and how each network is trained: `precision = "auto"` is measured for each, once, when it is needed."""
 
-    def measure() -> str:
-        module = network.load(student.path, project.student).module
-        return precision.faster(module, project.recipe.data.shape, place)
+    store: Store
+    project: Project
+    place: Place
+    teacher_start: Artifact
+    student_start: Artifact
 
-    asked = {"student": store.digest(student.path), "place": place, "shape": project.recipe.data.shape}
-    try:
-        chosen = store.choose("precision", asked, measure)
-    except PlanEndsError:
-        return place
-    return place.model_copy(update={"precision": chosen})
+    @cached_property
+    def teacher(self) -> Place:
+        """The teacher's: another student does not train it again."""
+        return self._settled(self.teacher_start, self.project.teacher)
+
+    @cached_property
+    def student(self) -> Place:
+        """The student's, as it starts and as it is pruned."""
+        return self._settled(self.student_start, self.project.student)
+
+    def _settled(self, start: Artifact, code: Ref) -> Place:
+        automatic = self.project.recipe.compute.precision == "auto" and self.place.device == "cpu"
+        is_open = automatic and self.place.precision == "bf16-mixed"
+        if self.project.rehearsal or not is_open or not start.path.exists():
+            return self.place
+        shape = self.project.recipe.data.shape
+
+        def measure() -> str:
+            return precision.faster(network.load(start.path, code).module, shape, self.place)
+
+        asked = {"network": self.store.digest(start.path), "place": self.place, "shape": shape}
+        try:
+            chosen = self.store.choose("precision", asked, measure)
+        except PlanEndsError:
+            return self.place
+        return self.place.model_copy(update={"precision": chosen})
 
 
 def _check_teacher(store: Store, project: Project, data: Artifact, teacher: Artifact) -> None:
     """Measure the teacher on validation before anything trains. Raises ModelError when it is far too low."""
     if project.rehearsal:
         return
-    graph = exported(store, teacher, project, data.path / "calibration", 18, 8, of_teacher=True)
-    measured = evaluated(store, graph.path, data.path / "val", None).metrics
-    if not measured:
+    graph = exported(store, teacher, project, data.path / "calibration", 18, 8, "teacher")
+    measured = evaluated(store, graph.path, data.path / "val", None, "teacher").measured
+    if measured is None:
         return  # only planned
     asked = project.recipe.teacher.min_teacher
-    least = asked if asked is not None else least_top1(len(store.metrics(data)["classes"]))
+    least = asked if asked is not None else least_top1(len(data.metrics["classes"]))
     if measured["top1"] < least:
         raise ModelError(
             f"the teacher is right on {100 * measured['top1']:.1f} % of the validation images, "

@@ -17,6 +17,8 @@ from edgekd.errors import EdgekdError
 from edgekd.run import Progress, Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+stores = typer.Typer(no_args_is_help=True, help="What is kept between builds.")
+app.add_typer(stores, name="store")
 
 Targets = Annotated[list[str], typer.Option("--target", "-t", help="A shipped target's name, or a file FILE.toml.")]
 Resize = Literal["stretch", "letterbox", "crop"]
@@ -204,6 +206,23 @@ def targets(
         print(f"{'':<10} {'this machine is one' if why_not is None else why_not}")
     if name:
         print(f"\n{targets_.file_of(name).read_text(encoding='utf-8').strip()}")
+
+
+@stores.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="The store.")] = Path(".edgekd"), as_json: AsJson = False
+) -> None:
+    """Read all that a store holds; set aside what is damaged, to be made again. Exit code 3 if anything is."""
+    from edgekd.verifying import verify as verify_store
+
+    say = _teller(sys.stderr if as_json else sys.stdout)
+    with _Live(say, quiet=as_json) as run:
+        found = verify_store(folder, run)
+    if as_json:
+        print(json.dumps({"whole": found.whole, "damaged": found.damaged}))
+    else:
+        say(f"{found.whole} whole, {len(found.damaged)} damaged")
+    raise typer.Exit(3 if found.damaged else 0)
 
 
 def _fail(message: str, hint: str) -> NoReturn:

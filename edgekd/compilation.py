@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from edgekd import host as hosts
 from edgekd.distill.finetune import finetune
@@ -16,18 +17,22 @@ from edgekd.quantize.stage import convert
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Precision, Quantize, Recipe
 from edgekd.runtime import Settings, exact_here
-from edgekd.store import Artifact, Store
+from edgekd.stage import Artifact
+from edgekd.store import Store
 from edgekd.target import Target
 from edgekd.train.device import Place
+
+Exported = Literal["teacher", "student", "pruned", "cut"]
+"""Which network a graph is of; a cut one may still be cut again."""
 
 
 def compile_for(store: Store, project: Project, networks: Networks, target: Target, place: Place) -> Graphs:
     """Run the ONNX stages for one target; targets with equal arguments share them."""
     samples = networks.data.path / "calibration"
     opset, ir = target.runtime.opset, target.runtime.ir
-    teacher = exported(store, networks.teacher, project, samples, opset, ir, of_teacher=True)
-    student = exported(store, networks.student, project, samples, opset, ir)
-    final = exported(store, networks.final, project, samples, opset, ir)
+    teacher = exported(store, networks.teacher, project, samples, opset, ir, "teacher")
+    student = exported(store, networks.student, project, samples, opset, ir, "student")
+    final = exported(store, networks.final, project, samples, opset, ir, "pruned" if networks.cuts else "student")
     simplified = store.run(simplify, graph=final.path, samples=samples)
     if shipped_precision(project.recipe, target) != "int8":
         candidates = _quantized(store, project, simplified, samples, target)
@@ -46,7 +51,7 @@ def _tuned(store: Store, project: Project, networks: Networks, quantizer: Quanti
             f"[finetune] rounds weights to int8, and they are to be {quantizer.policy.weights}",
             "leave out [finetune], or quantize.weights",
         )
-    selects = project.selects(store.metrics(networks.data)["val_from_train"])
+    selects = project.selects(networks.data.metrics["val_from_train"])
     policy = quantizer.policy
     return store.run(
         finetune, repaired=quantizer.repaired().path, grids=quantizer.grids(), levels=weight_levels(policy)[1],
@@ -59,7 +64,7 @@ def _tuned(store: Store, project: Project, networks: Networks, quantizer: Quanti
 
 def compiled(store: Store, project: Project, network: Artifact, samples: Path, target: Target) -> Artifact:
     """Return the candidates for shipping of one network."""
-    graph = exported(store, network, project, samples, target.runtime.opset, target.runtime.ir)
+    graph = exported(store, network, project, samples, target.runtime.opset, target.runtime.ir, "cut")
     simplified = store.run(simplify, graph=graph.path, samples=samples)
     return _quantized(store, project, simplified, samples, target)
 
@@ -85,15 +90,16 @@ def _quantized(store: Store, project: Project, graph: Artifact, samples: Path, t
 
 
 def exported(
-    store: Store, network: Artifact, project: Project, samples: Path, opset: int, ir: int, of_teacher: bool = False
+    store: Store, network: Artifact, project: Project, samples: Path, opset: int, ir: int, subject: Exported
 ) -> Artifact:
     """Return a network as a float graph."""
-    code = project.teacher if of_teacher else project.student
-    return store.run(export, start=network.path, code=code, samples=samples, opset=opset, ir=ir)
+    code = project.teacher if subject == "teacher" else project.student
+    return store.run(export.of(subject), start=network.path, code=code, samples=samples, opset=opset, ir=ir)
 
 
-def evaluated(store: Store, graph: Path, split: Path, target: Target | None) -> Artifact:
+def evaluated(store: Store, graph: Path, split: Path, target: Target | None, subject: str) -> Artifact:
     """Evaluate as the target will answer (None: a float graph), on all cores of this host."""
     here = hosts.this()
     settings = exact_here(target, here, here.cores) if target else Settings(threads=here.cores)
-    return store.run(evaluate, graph=graph, split=split, settings=settings, instructions=hosts.arithmetic())
+    answering = evaluate.of(f"{subject} on {split.name}")
+    return store.run(answering, graph=graph, split=split, settings=settings, instructions=hosts.arithmetic())

@@ -23,7 +23,8 @@ from edgekd.prune.sparse import sparsify
 from edgekd.prune.stage import prune, smallest
 from edgekd.recipe import Distill, FeatureLoss, Precision, Prune, Sparse
 from edgekd.runtime import Settings, settings_for
-from edgekd.store import Artifact, PlanEndsError, Store
+from edgekd.stage import Artifact, PlanEndsError
+from edgekd.store import Store
 from edgekd.target import Target
 from edgekd.train.device import Place
 
@@ -119,7 +120,7 @@ class Cutter:
                 if not rounds:
                     raise
                 break  # measured is more than the table says, and the table's word cannot go lower
-            predicted = float(self.store.metrics(cut)["predicted"]["keep_latency"])
+            predicted = float(cut.metrics["predicted"]["keep_latency"])
             ratio = self._ratio(unpruned / self._file(), self._compiled(cut) / self._file())
             rounds.append((cut, Round(keep, predicted * reached, ratio)))
             self.store.say(
@@ -139,8 +140,7 @@ class Cutter:
 
     def _table(self, whole: Artifact, settings: Prune) -> Path:
         """Return the file of the layers' latencies, measured once for this network's shapes on this machine."""
-        self.store.metrics(whole)  # ends a plan where the network is not made yet
-        module = network.load(whole.path, self.project.student).module
+        module = network.load(whole.require(), self.project.student).module
         shapes = layers_of(module, self.project.recipe.data.shape)
         conditions = self._conditions(settings)
         asked = {
@@ -179,8 +179,7 @@ class Cutter:
     def _compiled(self, network_: Artifact) -> Path:
         """Return the folder of the files that would be shipped of a network, for the target."""
         found = compiled(self.store, self.project, network_, self.data.path / "calibration", self.target)
-        self.store.metrics(found)
-        return found.path
+        return found.require()
 
     def _file(self) -> str:
         return f"{self._precision()}.onnx"

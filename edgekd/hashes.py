@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgekd.keys import digest_of
+
 _RACY_NS = 2_000_000_000
 """A file changed this recently may change again within the clock's step: its hash is not remembered."""
 
@@ -16,16 +18,11 @@ _RACY_NS = 2_000_000_000
 class HashCache:
     """Hashes by bytes; a file whose stat is as it was is not read again."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | None) -> None:
+        """Go on from what `file` remembers; with None every file is read as it is now."""
         self._file = file
         self._changed = False
-        self._known: dict[str, list[int | str]] = {}
-        if file.exists():
-            try:
-                self._known = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError:
-                # It only saves work: a broken one is as good as none.
-                self._known = {}
+        self._known = _read(file) if file is not None else {}
 
     def digest(self, path: Path) -> str:
         """Return the sha256 of a file, or of a folder's relative names and contents (hidden files left out)."""
@@ -36,12 +33,18 @@ class HashCache:
             return whole.hexdigest()
         return self._file_digest(path)
 
+    def moved(self, old: Path, new: Path) -> None:
+        """Remember a folder's files under the name that it was given; a rename changes none of them."""
+        before, after = f"{old.absolute()}{os.sep}", f"{new.absolute()}{os.sep}"
+        for name in [name for name in self._known if name.startswith(before)]:
+            self._known[after + name.removeprefix(before)] = self._known.pop(name)
+
     def save(self) -> None:
         """Write what was learnt, beside then renamed."""
-        if not self._changed or not self._file.parent.is_dir():
+        if self._file is None or not self._changed or not self._file.parent.is_dir():
             return
         beside = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        beside.write_text(json.dumps(self._known), encoding="utf-8")
+        beside.write_text(json.dumps({"files": self._known, "sha256": digest_of(self._known)}), encoding="utf-8")
         beside.replace(self._file)
         self._changed = False
 
@@ -58,6 +61,17 @@ class HashCache:
             self._known[name] = [*identity, digest]
             self._changed = True
         return digest
+
+
+def _read(file: Path) -> dict[str, list[int | str]]:
+    """Return what was remembered; nothing where it is not what was written: it only saves work."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        known: dict[str, list[int | str]] = content["files"]
+        is_whole = content["sha256"] == digest_of(known)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return known if is_whole else {}
 
 
 def _files(folder: Path) -> Iterator[Path]:

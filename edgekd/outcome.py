@@ -23,7 +23,7 @@ from edgekd.report.contents import Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.latency import as_report
 from edgekd.runtime import exact_here, settings_for
 from edgekd.ship import Shipped
-from edgekd.store import Artifact
+from edgekd.stage import Artifact
 from edgekd.target import Target
 
 

@@ -17,12 +17,21 @@ from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
 from edgekd.chain import chain
 from edgekd.compilation import compile_for, evaluated, exported, quantizer_of
+from edgekd.distill.finetune import finetune
+from edgekd.distill.stage import distill, recover, teach, train_teacher
 from edgekd.errors import DivergedError, EdgekdError, ModelError, TargetError, did_you_mean
-from edgekd.evaluate.stage import agree
+from edgekd.evaluate.stage import agree, evaluate
+from edgekd.export.stage import export, simplify
+from edgekd.models.stage import initialise
 from edgekd.outcome import Judged, report_on
-from edgekd.products import Graphs, Networks
+from edgekd.products import Graphs, Networks, SeedsRow
 from edgekd.project import Project, open_project
-from edgekd.quantize.stage import INT8
+from edgekd.prune.sparse import sparsify
+from edgekd.prune.stage import couple, prune
+from edgekd.quantize.calibrate import calibrate
+from edgekd.quantize.repair import repair
+from edgekd.quantize.sensitivity import sensitivity
+from edgekd.quantize.stage import INT8, convert, quantize
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Recipe
 from edgekd.ref import Ref
@@ -31,16 +40,19 @@ from edgekd.report.contents import Report
 from edgekd.run import Run
 from edgekd.runtime import check_provider, exact_here
 from edgekd.ship import Judge, Shipped, cost_of_float, ship
-from edgekd.store import Artifact, PlanEndsError, Store
+from edgekd.stage import Artifact, PlanEndsError, Stage
+from edgekd.store import Store
 from edgekd.target import Target
 from edgekd.train.device import Place, resolve
 from edgekd.workload.stage import draw, prepare
 
-STAGES = (
-    "prepare", "initialise", "teacher", "teach", "distill", "prune", "recover",
-    "export", "simplify", "repair", "calibrate", "finetune", "sensitivity", "convert", "quantize", "evaluate", "ship",
+STAGES: tuple[Stage[...], ...] = (
+    prepare, draw, initialise, train_teacher, teach, couple, distill, prune, sparsify, recover,
+    export, simplify, repair, calibrate, finetune, sensitivity, convert, quantize, evaluate,
 )  # fmt: skip
-TRAINING = frozenset({"teacher", "teach", "distill", "recover"})
+"""All stages, each after those whose results it may read."""
+ORDER = (*(each.name for each in STAGES), "ship")
+"""What --from takes. The last one is no stage: what ships is chosen by a measurement, and then kept."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +89,12 @@ def build(
     With `insist` int8 ships whatever it loses or takes, as --ship int8 asks.
     """
     request = replace(_request(recipe, targets, out, store), insist=insist)
-    stages = Store(request.store, run, _from(from_stage))
+    fresh = _from(from_stage)
+    stages = Store(request.store, run, fresh)
     check_writable(request.out)
     place = resolve(request.project.recipe.compute)
     data = _prepare(stages, request.project)
-    _rehearse(request, place, data, run or Run())
+    _rehearse(request, place, data, fresh, run or Run())
     networks = chain(stages, request.project, place, data, request.targets[0])
     built = [_build_for(stages, request, networks, target, place) for target in request.targets]
     return Build(tuple(built))
@@ -144,11 +157,9 @@ def _from(stage: str) -> frozenset[str]:
     """Return the stages from one on, by the pipeline's order."""
     if not stage:
         return frozenset()
-    if stage not in STAGES:
-        raise EdgekdError(
-            f'--from: unknown stage "{stage}"', f"{did_you_mean(stage, STAGES)}stages: {', '.join(STAGES)}"
-        )
-    return frozenset(STAGES[STAGES.index(stage) :])
+    if stage not in ORDER:
+        raise EdgekdError(f'--from: unknown stage "{stage}"', f"{did_you_mean(stage, ORDER)}stages: {', '.join(ORDER)}")
+    return frozenset(ORDER[ORDER.index(stage) :])
 
 
 def _prepare(store: Store, project: Project) -> Artifact:
@@ -159,18 +170,22 @@ def _prepare(store: Store, project: Project) -> Artifact:
     return store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
 
 
-def _will_train(request: _Request, place: Place, data: Artifact) -> bool:
-    probe = Store(request.store, plan=True)
+def _will_train(request: _Request, place: Place, data: Artifact, fresh: frozenset[str]) -> bool:
+    """Whether a training is going to run; where a plan ends before it can say so, it is."""
+    probe = Store(request.store, fresh=fresh, plan=True)
     try:
-        chain(probe, request.project, place, data, request.targets[0])
+        networks = chain(probe, request.project, place, data, request.targets[0])
+        if request.project.recipe.finetune is not None:
+            for target in request.targets:
+                compile_for(probe, request.project, networks, target, place)
     except PlanEndsError:
-        return True  # a budget of time is yet to become a number of epochs
-    return bool(TRAINING & set(probe.missed))
+        return True
+    return bool({each.name for each in STAGES if each.trains} & set(probe.missed))
 
 
-def _rehearse(request: _Request, place: Place, data: Artifact, run: Run) -> None:
+def _rehearse(request: _Request, place: Place, data: Artifact, fresh: frozenset[str], run: Run) -> None:
     """When a training is going to run, run the whole chain on a few images first, without training to speak of."""
-    if not _will_train(request, place, data):
+    if not _will_train(request, place, data, fresh):
         return
     run.say("rehearsal: all stages on 8 images, so that what cannot be exported shows before the training")
     with rehearsal_of(request.project, data) as (project, few, folder):
@@ -199,11 +214,11 @@ def _ship(store: Store, request: _Request, networks: Networks, graphs: Graphs, t
     """Pick what is shipped, on validation."""
     project = request.project
     val = networks.data.path / "val"
-    teacher = evaluated(store, graphs.teacher.path, val, None)
+    teacher = evaluated(store, graphs.teacher.path, val, None, "teacher")
     seen = networks.data.metrics["val_from_train"] and (project.start_saw_train or project.teacher_saw_train)
     allowed = project.recipe.budget.over(target.budget).max_accuracy_drop
     chance = 1 / len(networks.data.metrics["classes"])
-    judge = Judge(lambda file: evaluated(store, file, val, target), teacher, seen, allowed, chance=chance)
+    judge = Judge(lambda file: evaluated(store, file, val, target, file.stem), teacher, seen, allowed, chance=chance)
     quantizer = _quantizer(store, project, networks, graphs, target)
     candidates = graphs.candidates
     if quantizer is not None and graphs.tuned is not None:
@@ -227,9 +242,12 @@ def _build_for(store: Store, request: _Request, networks: Networks, target: Targ
     if project.recipe.student is None:
         del files["student"]
     measured = {
-        stage: (file, evaluated(store, file, test, target if file == model else None)) for stage, file in files.items()
+        stage: (file, evaluated(store, file, test, target if file == model else None, stage))
+        for stage, file in files.items()
     }
-    over_seeds = {row: _over_seeds(store, project, found, test, target) for row, found in networks.over_seeds.items()}
+    over_seeds: dict[str, list[float]] = {
+        row: _over_seeds(store, project, row, found, test, target) for row, found in networks.over_seeds
+    }
     quantizer = _quantizer(store, project, networks, graphs, target)
     cost = cost_of_float(project.recipe.bench, target, shipped, quantizer)
     study = _study(store, project, networks, graphs, target)
@@ -258,19 +276,19 @@ def _study(
     if config is None or not config.study or graphs.repaired is None:
         return ()
     data = networks.data.path
-    parent = evaluated(store, graphs.simplified.path, data / "val", None)
+    parent = evaluated(store, graphs.simplified.path, data / "val", None, "float")
     found = []
     for number in range(config.study):
         seed = project.recipe.data.seed + 1 + number
         drawn = store.run(draw, train=data / "train", count=project.samples, seed=seed)
         candidates = quantizer_of(store, project.recipe, graphs.simplified.path, drawn.path, target).first()
-        int8 = evaluated(store, candidates.path / INT8, data / "val", target)
+        int8 = evaluated(store, candidates.path / INT8, data / "val", target, "int8")
         found.append({"top1": float(int8.metrics["top1"]), "agreement": agree(parent.path, int8.path)})
     return tuple(found)
 
 
 def _over_seeds(
-    store: Store, project: Project, networks: Sequence[Artifact], test: Path, target: Target
+    store: Store, project: Project, row: SeedsRow, networks: Sequence[Artifact], test: Path, target: Target
 ) -> list[float]:
     """Return the accuracy on test of one network a seed, as the target's float graph; empty where there is one seed."""
     if len(networks) < 2:
@@ -278,5 +296,5 @@ def _over_seeds(
     calibration = test.with_name("calibration")
     # In the target's opset the first seed's graph is there already, and measured.
     opset, ir = target.runtime.opset, target.runtime.ir
-    graphs = [exported(store, network, project, calibration, opset, ir).path for network in networks]
-    return [float(evaluated(store, graph, test, None).metrics["top1"]) for graph in graphs]
+    graphs = [exported(store, network, project, calibration, opset, ir, row).path for network in networks]
+    return [float(evaluated(store, graph, test, None, row).metrics["top1"]) for graph in graphs]

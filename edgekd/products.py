@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from edgekd.store import Artifact
+from edgekd.stage import Artifact
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class LatencyCut:
         }
 
 
+SeedsRow = Literal["student", "pruned"]
+OverSeeds = tuple[tuple[SeedsRow, tuple[Artifact, ...]], ...]
+
+
 @dataclass(frozen=True)
 class Networks:
     """The torch half."""
@@ -56,7 +60,7 @@ class Networks:
     cuts: tuple[Artifact, ...]
     """What each step of pruning left."""
     latency: LatencyCut | None
-    over_seeds: dict[str, tuple[Artifact, ...]]
+    over_seeds: OverSeeds
     """By the report's row: the networks of all seeds, the first of which goes on."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd.ship import Shipped
-from edgekd.store import Artifact
+from edgekd.stage import Artifact
 
 
 def front_of(repaired: Artifact | None) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from edgekd.quantize.repair import repair
 from edgekd.quantize.sensitivity import Cost, sensitivity
 from edgekd.quantize.stage import quantize
 from edgekd.recipe import Calibrator, Quantize
-from edgekd.store import Artifact, Store
+from edgekd.stage import Artifact
+from edgekd.store import Store
 from edgekd.target import Int8
 from edgekd.workload.normalisation import Normalisation
 
@@ -137,7 +138,7 @@ class Quantizer:
         return self._made(way, ())
 
     def _sqnr(self, way: Way) -> float:
-        return float(self.store.metrics(self._made(way, ()))["sqnr"])
+        return float(self._made(way, ()).metrics["sqnr"])
 
     def _mixed(self, way: Way, aim: Aim) -> Artifact | None:
         """Keep the most damaging nodes in float: more of them until the budget is kept, then fewer again."""
@@ -190,7 +191,7 @@ class Quantizer:
 
     @cached_property
     def _nodes(self) -> tuple[str, ...]:
-        return sensitivities.nodes_of(settled.load(self.repaired().path))
+        return sensitivities.nodes_of(settled.load(self.repaired().require()))
 
     def _blocks(self) -> tuple[tuple[str, ...], ...]:
         """Return the nodes in blocks of neighbours: a first look at where int8 hurts."""
@@ -211,23 +212,18 @@ class Quantizer:
     def grids(self) -> dict[str, tuple[float, int, int, int]]:
         """Return (scale, zero point, least, most) of every activation, for `finetune`."""
         repaired = self.repaired()
-        observed = self._observed(repaired)
-        self.store.metrics(observed)
-        found = settled.load(repaired.path)
-        grids = grids_of(load(observed.path), found, self.policy, self.config.for_ranges(self._calibrator))
+        observed = self._observed(repaired).require()
+        found = settled.load(repaired.require())
+        grids = grids_of(load(observed), found, self.policy, self.config.for_ranges(self._calibrator))
         return {name: (grid.scale, grid.zero_point, grid.least, grid.most) for name, grid in grids.items()}
 
     def in_float(self) -> tuple[str, ...]:
         """Return the nodes that stay in float in any case, for `finetune`."""
-        repaired = self.repaired()
-        self.store.metrics(repaired)
-        return tuple(sorted(settled.load(repaired.path).in_float))
+        return tuple(sorted(settled.load(self.repaired().require()).in_float))
 
     def normalisation(self) -> Normalisation:
         """Return how pixels become the input of the repaired graph."""
-        repaired = self.repaired()
-        self.store.metrics(repaired)
-        entry = settled.load(repaired.path).entry
+        entry = settled.load(self.repaired().require()).entry
         if entry.kind == "pixels":
             return Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         mean, std = float(entry.zero_point), 1 / entry.scale
@@ -237,13 +233,11 @@ class Quantizer:
         """Return the file of what the integers of each unit, a node or several, cost."""
         repaired = self.repaired()
         config = self.config.for_ranges(calibrator).model_copy(update={"effort": self.config.effort})
-        rows = self.store.run(
+        return self.store.run(
             sensitivity, repaired=repaired.path, observed=self._observed(repaired).path, samples=self.samples,
             policy=self.policy, config=config, units=units, classes=measure.classes, metric=measure.metric,
             kernels=hosts.kernels(),
-        )  # fmt: skip
-        self.store.metrics(rows)
-        return rows.path
+        ).require()  # fmt: skip
 
     def _made(self, way: Way, in_float: tuple[str, ...]) -> Artifact:
         repaired = self.repaired()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from edgekd.project import Project
 from edgekd.recipe import Distill, Prune, Recipe, Training
-from edgekd.store import Artifact
+from edgekd.stage import Artifact
 from edgekd.workload import arrays
 
 T = TypeVar("T", bound=Training)

@@ -18,7 +18,8 @@ from edgekd.quantize.stage import FLOAT, INT8
 from edgekd.quantizing import Aim, Quantizer
 from edgekd.recipe import Bench
 from edgekd.runtime import settings_of
-from edgekd.store import Artifact, Store
+from edgekd.stage import Artifact
+from edgekd.store import Store
 from edgekd.target import Target
 
 DROP = 0.10
@@ -153,11 +154,11 @@ def ship(
 
     Where int8 does not keep it, `quantizer` tries harder. With `insist` int8 ships all the same. Raises EdgekdError.
     """
-    wanted = store.metrics(candidates)["candidates"][0]
+    wanted = candidates.metrics["candidates"][0]
     if wanted == FLOAT:
         return Shipped(candidates, FLOAT, f"as the {'target' if target.precision == 'float' else 'recipe'} asks")
-    for file in store.metrics(candidates)["candidates"]:
-        store.metrics(judge.evaluate(candidates.path / file))
+    for file in candidates.metrics["candidates"]:
+        judge.evaluate(candidates.path / file).require()
     plain = Shipped(candidates, wanted, "")
     if judge.keeps(candidates, wanted):
         return _fast_enough(store, bench, target, plain, quantizer, insist)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.hashes import HashCache
+from edgekd.keys import digest_of
 
 
 def digest(path: Path) -> str:
@@ -116,7 +117,9 @@ def test_what_was_learnt_outlives_the_process(tmp_path: Path) -> None:
     cache = HashCache(kept)
     cache.digest(file)
     cache.save()
-    kept.write_text(kept.read_text().replace(hashlib.sha256(b"bytes").hexdigest(), "remembered"))
+    files = json.loads(kept.read_text())["files"]
+    files[str(file)][-1] = "remembered"
+    kept.write_text(json.dumps({"files": files, "sha256": digest_of(files)}))
     assert HashCache(kept).digest(file) == "remembered"
 
 
@@ -132,11 +135,23 @@ def test_a_save_leaves_one_whole_file(tmp_path: Path, folder: Path) -> None:
     cache.digest(folder)
     cache.save()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hashes.json", "images"]
-    assert list(json.loads((tmp_path / "hashes.json").read_text())) == [str(folder / "2.png")]
+    assert list(json.loads((tmp_path / "hashes.json").read_text())["files"]) == [str(folder / "2.png")]
 
 
-def test_a_broken_cache_is_as_good_as_none(tmp_path: Path) -> None:
-    (tmp_path / "hashes.json").write_text('{"half')
+def test_a_cache_with_a_flipped_digit_is_as_good_as_none(tmp_path: Path) -> None:
+    file, kept = tmp_path / "f", tmp_path / "hashes.json"
+    file.write_bytes(b"bytes")
+    age(file)
+    cache = HashCache(kept)
+    right = cache.digest(file)
+    cache.save()
+    kept.write_text(kept.read_text().replace(right, f"{int(right[0], 16) ^ 1:x}{right[1:]}"))
+    assert HashCache(kept).digest(file) == right
+
+
+@pytest.mark.parametrize("content", ['{"half', "[]", "{}", '{"files": {}}', "\ud800", "[" * 100_000])
+def test_a_broken_cache_is_as_good_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "hashes.json").write_text(content, encoding="utf-8", errors="surrogatepass")
     (tmp_path / "f").write_bytes(b"bytes")
     assert HashCache(tmp_path / "hashes.json").digest(tmp_path / "f") == hashlib.sha256(b"bytes").hexdigest()
 

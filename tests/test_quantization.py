@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekd.quantization import notes, of
 from edgekd.ship import Shipped
-from edgekd.store import Artifact
+from edgekd.stage import Artifact
 from edgekd.target import Int8
 
 

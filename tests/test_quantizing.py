@@ -20,7 +20,8 @@ from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Aim, Quantizer, _needed
 from edgekd.recipe import Quantize
 from edgekd.run import Run
-from edgekd.store import Artifact, Store
+from edgekd.stage import Artifact
+from edgekd.store import Store
 from edgekd.target import Int8
 from edgekd.workload.arrays import INPUTS
 from tests.quantize.graphs import graph, images, node, two_layers
@@ -77,9 +78,7 @@ def test_other_ranges_then_learned_rounding_are_tried_before_any_node_goes_back_
 
 
 def candidates(quantizer: Quantizer, calibrator: Any, rounding: Any = "nearest") -> Artifact:
-    found = replace(quantizer, config=Quantize(calibrator=calibrator, rounding=rounding)).first()
-    quantizer.store.metrics(found)
-    return found
+    return replace(quantizer, config=Quantize(calibrator=calibrator, rounding=rounding)).first()
 
 
 def test_nodes_go_back_to_float_in_the_way_whose_answers_are_nearest_to_floats(

@@ -18,7 +18,8 @@ from edgekd.bench.statistics import Quantile
 from edgekd.errors import RecipeError
 from edgekd.evaluate.accuracy import top1
 from edgekd.recipe import Recipe
-from edgekd.store import Artifact, Store
+from edgekd.stage import Artifact
+from edgekd.store import Store
 from edgekd.target import Target
 
 LABELS = np.arange(100) % 10

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Artifact, Metrics, PlanEndsError, Stage, Store, stage
+from edgekd.stage import Artifact, Metrics, PlanEndsError, Stage, stage
+from edgekd.store import Store
 
 
 class Config(BaseModel):
@@ -85,7 +86,7 @@ def test_an_artifact_holds_its_file_and_a_record_of_inputs_and_metrics(bench: Be
     record = json.loads((made.path.parent / "record.json").read_text())
     assert (made.stage, made.path.read_text(), made.metrics) == ("length", "3", {"length": 3})
     assert sorted(path.name for path in made.path.parent.iterdir()) == ["length.txt", "record.json"]
-    assert set(record) == {"stage", "version", "tools", "arguments", "metrics"}
+    assert set(record) == {"stage", "version", "tools", "arguments", "metrics", "digest"}
     assert set(record["arguments"]["text"]) == {"sha256"}
     assert parts(bench.folder) == []
 
@@ -209,7 +210,7 @@ def test_a_killed_stage_leaves_its_part_and_no_artifact(tmp_path: Path) -> None:
     assert sorted(path.name for path in part.iterdir()) == ["checkpoint.pt", "weights"]
 
 
-@pytest.mark.parametrize(("resumes", "found"), [(True, ["checkpoint.pt", "weights"]), (False, [])])
+@pytest.mark.parametrize(("resumes", "found"), [(True, ["checkpoint.pt"]), (False, [])])
 def test_only_a_stage_that_resumes_finds_its_checkpoint(tmp_path: Path, resumes: bool, found: list[str]) -> None:
     seen: list[list[str]] = []
     lines: list[str] = []
@@ -254,8 +255,8 @@ def test_a_forced_stage_that_was_killed_goes_on(tmp_path: Path) -> None:
     made = Store(tmp_path, fresh=frozenset({"train"})).run(train, epochs=2)
     assert seen == [
         ["begun-anew"],
-        ["begun-anew", "checkpoint.pt", "weights"],
-        ["begun-anew", "checkpoint.pt", "weights"],
+        ["begun-anew", "checkpoint.pt"],
+        ["begun-anew", "checkpoint.pt"],
     ]
     assert sorted(path.name for path in made.path.parent.iterdir()) == ["record.json", "weights"]
 
@@ -316,7 +317,7 @@ def test_a_plan_creates_nothing_on_disk(bench: Bench) -> None:
     assert bench.ran == []
     assert bench.lines == ["write would run: not run before", "length: will run, its input is not made yet"]
     assert store.missed == ["write", "length"]
-    assert (made.metrics, made.path.exists()) == ({}, False)
+    assert (made.measured, made.path.exists()) == (None, False)
 
 
 def test_a_plan_of_a_finished_build_misses_nothing(bench: Bench) -> None:
@@ -339,7 +340,7 @@ def test_a_plan_names_the_reason_of_a_miss(bench: Bench) -> None:
 def test_a_plan_ends_where_a_metric_or_a_choice_is_not_there_yet(bench: Bench) -> None:
     store = bench.store(plan=True)
     with pytest.raises(PlanEndsError):
-        store.metrics(bench.build(store))
+        bench.build(store).require()
     with pytest.raises(PlanEndsError):
         store.choose("ship", {}, lambda: "int8")
     assert not bench.folder.exists()
@@ -378,7 +379,7 @@ def test_another_question_or_other_inputs_are_measured_anew(tmp_path: Path) -> N
         for number, (question, inputs) in enumerate([("ship", {"m": 1}), ("ship", {"m": 2}), ("bf16", {"m": 1})])
     ]
     assert answers == ["0", "1", "2"]
-    assert len(json.loads((tmp_path / "choices.json").read_text())) == 3
+    assert len(json.loads((tmp_path / "choices.json").read_text())) == 3 + 1  # the seal
 
 
 def test_a_fresh_choice_is_measured_again_and_written_down(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from edgekd.models import network
 from edgekd.recipe import Finetune
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.train import batches, loop
 from edgekd.train.device import Place, open_fabric
 from edgekd.train.loop import Course
@@ -26,7 +26,7 @@ from edgekd.workload.normalisation import Normalisation
 _TOOLS = ("torch", "torchvision", "lightning-fabric", "onnx", "numpy")
 
 
-@stage(writes="repaired", version=2, tools=_TOOLS, resumes=True)
+@stage(writes="repaired", version=2, tools=_TOOLS, resumes=True, trains=True)
 def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     out: Path,
     run: Run,

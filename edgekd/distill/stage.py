@@ -22,7 +22,7 @@ from edgekd.models.network import Network
 from edgekd.recipe import Augment, Distill, FeatureLoss, TeacherCache, Training
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.train import batches, loop
 from edgekd.train.batches import Batch
 from edgekd.train.device import Place, open_fabric
@@ -31,7 +31,7 @@ from edgekd.train.loop import Course
 _TOOLS = ("torch", "torchvision", "lightning-fabric", "safetensors", "numpy")
 
 
-@stage(name="teacher", writes="network", version=2, tools=_TOOLS, resumes=True)
+@stage(name="teacher", writes="network", version=2, tools=_TOOLS, resumes=True, trains=True)
 def train_teacher(
     out: Path, run: Run, start: Path, code: Ref, train: Path, val: Path, config: Training, place: Place
 ) -> Metrics:
@@ -71,12 +71,12 @@ def _distill(  # noqa: PLR0913, PLR0917 - all that its key is made of
     return _fit(student, criterion, course, fabric, out, run)
 
 
-distill = stage(name="distill", writes="network", version=4, tools=_TOOLS, resumes=True)(_distill)
-recover = stage(name="recover", writes="network", version=4, tools=_TOOLS, resumes=True)(_distill)
+distill = stage(name="distill", writes="network", version=4, tools=_TOOLS, resumes=True, trains=True)(_distill)
+recover = stage(name="recover", writes="network", version=4, tools=_TOOLS, resumes=True, trains=True)(_distill)
 """As `distill`, of a pruned network under the original teacher."""
 
 
-@stage(writes="logits", version=1, tools=_TOOLS, resumes=True)
+@stage(writes="logits", version=1, tools=_TOOLS, resumes=True, trains=True)
 def teach(
     out: Path,
     run: Run,

@@ -10,7 +10,7 @@ from edgekd import runtime
 from edgekd.evaluate.accuracy import agreement, top1
 from edgekd.run import Progress, Run
 from edgekd.runtime import Settings
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.workload import arrays
 
 _BATCH = 250

@@ -24,7 +24,7 @@ from edgekd.models.network import Network
 from edgekd.models.pixels import normalise
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.workload import arrays
 from edgekd.workload.dataset import Images
 

@@ -14,7 +14,7 @@ from edgekd.models.network import Network, Plan
 from edgekd.recipe import Model
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.workload.normalisation import Normalisation
 
 

@@ -13,7 +13,7 @@ from edgekd.prune.protecting import protected
 from edgekd.recipe import Sparse
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 
 
 @stage(writes="network", version=1, tools=("torch", "safetensors"))

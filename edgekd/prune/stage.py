@@ -25,7 +25,7 @@ from edgekd.prune.sensitivity import Sensitivity
 from edgekd.recipe import Prune
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.train.device import Place
 from edgekd.workload import arrays
 from edgekd.workload.dataset import Split

@@ -11,7 +11,7 @@ from edgekd.quantize.observing import Counting, Observed, observe
 from edgekd.quantize.settled import Settled
 from edgekd.recipe import Calibrator, Quantize
 from edgekd.run import Progress, Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.target import Int8
 
 COUNTED: Mapping[Calibrator, Counting] = {"min-max": "none", "mse": "sample", "percentile": "all", "entropy": "all"}

@@ -21,7 +21,7 @@ from edgekd.quantize.trial import Answers
 from edgekd.quantize.wiring import Wiring, copied
 from edgekd.recipe import Quantize
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.target import Int8
 
 _DEVIATIONS = 3.0

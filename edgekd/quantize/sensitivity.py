@@ -23,7 +23,7 @@ from edgekd.quantize.wiring import Wiring, copied
 from edgekd.recipe import Quantize
 from edgekd.ref import Ref
 from edgekd.run import Progress, Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.target import Int8
 
 HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool"}

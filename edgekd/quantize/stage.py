@@ -25,7 +25,7 @@ from edgekd.quantize.settled import Settled
 from edgekd.quantize.wiring import Wiring, copied
 from edgekd.recipe import Precision, Quantize
 from edgekd.run import Progress, Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.target import Int8
 
 FLOAT = "float.onnx"

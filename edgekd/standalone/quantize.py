@@ -27,13 +27,14 @@ from edgekd.recipe import least_top1
 from edgekd.run import Run
 from edgekd.runtime import exact_here
 from edgekd.ship import DROP, DROP_OF_VARIANCE, Judge, Shipped, cost_of_float, ship
+from edgekd.stage import Artifact
 from edgekd.standalone import judging
 from edgekd.standalone.asked import Request
 from edgekd.standalone.fed import fed_by, fed_line
 from edgekd.standalone.judging import Comparison
 from edgekd.standalone.opening import loaded
 from edgekd.standalone.samples import CALIBRATED, CALIBRATION, Evaluator, collect
-from edgekd.store import Artifact, Store
+from edgekd.store import Store
 
 _TOP1 = "points of top-1"
 

@@ -19,10 +19,10 @@ from edgekd.quantize.feed import Inputs
 from edgekd.quantize.joining import answered, batch_axes, joined
 from edgekd.run import Run
 from edgekd.runtime import exact_here
+from edgekd.stage import Artifact
 from edgekd.standalone import judging
 from edgekd.standalone.asked import Request
 from edgekd.standalone.fed import Fed, FedArrays
-from edgekd.store import Artifact
 from edgekd.target import Target
 from edgekd.workload import gather, npz
 from edgekd.workload.splits import Indices, stratified

@@ -9,7 +9,7 @@ from edgekd.errors import DataError, EdgekdError
 from edgekd.recipe import Data
 from edgekd.ref import Ref
 from edgekd.run import Run
-from edgekd.store import Metrics, stage
+from edgekd.stage import Metrics, stage
 from edgekd.workload import arrays, folder
 from edgekd.workload.dataset import Dataset, Images
 from edgekd.workload.digits import digits

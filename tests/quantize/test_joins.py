@@ -67,9 +67,7 @@ def quantizer_of(model: ModelProto, folder: Path, config: Quantize | None = None
 
 
 def int8_of(quantizer: Quantizer) -> ModelProto:
-    candidates = quantizer.first()
-    quantizer.store.metrics(candidates)
-    return onnx.load(candidates.path / INT8)
+    return onnx.load(quantizer.first().require() / INT8)
 
 
 def test_a_joined_output_keeps_its_scores(tmp_path: Path) -> None:
