@@ -44,8 +44,8 @@ class Record(BaseModel):
 
     def sealed(self, output: str) -> Record:
         """Return this record with the digest of its metrics and of the output, whose sha256 is given."""
-        # As they will be read: JSON has no tuples, and only text for keys.
-        metrics = json.loads(json.dumps(self.metrics))
+        # As they will be read, in the same order: JSON has no tuples, and only text for keys.
+        metrics = json.loads(json.dumps(self.metrics, sort_keys=True))
         return self.model_copy(update={"metrics": metrics, "digest": _seal(metrics, output)})
 
     def check(self, folder: str, output: str) -> None:

@@ -117,6 +117,8 @@ class Store:
             text = measure()
             self._done[file.name] = None
             write_text(file, text)
+            known = None
+        if known is None and not self._plan:
             self._note(file.name, self._hashes.digest(file))
         return file
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import edgekd
 from edgekd import recipe as recipes
 from edgekd.distill import pace
 from edgekd.errors import EdgekdError
 from edgekd.run import Run
+from edgekd.train import device, precision
 
 SHORT = ["teacher.train.epochs=1", "prune.recovery.epochs=1", "compute.threads=1", "bench.rounds=5", "bench.warmup=1"]
 LAYERS = "student='body.1', teacher='body.1'"
@@ -70,6 +72,24 @@ def test_only_views_that_an_epoch_sees_are_filled(build: Builder) -> None:
     assert "teach: unchanged, from the store" in lines
     assert "distill: unchanged, from the store" in lines
     assert built.bundles[0].report.training["distill"]["epochs"] == 2
+
+
+def test_another_student_does_not_train_the_teacher_again(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision of each network is measured for it alone, here by turns of fortune."""
+    answers = iter(["bf16-mixed", "32-true", "bf16-mixed"])
+    measured: list[int] = []
+
+    def faster(module: nn.Module, *_: object) -> str:
+        measured.append(sum(parameter.numel() for parameter in module.parameters()))
+        return next(answers)
+
+    monkeypatch.setattr(device, "multiplies_bf16", lambda: True)
+    monkeypatch.setattr(precision, "faster", faster)
+    build("compute.precision='auto'")
+    _, lines = build("compute.precision='auto'", "student.args.width=48")
+    assert "teacher: unchanged, from the store" in lines
+    assert any(line.startswith("distill runs") for line in lines)
+    assert len(measured) == len(set(measured)) == 3, "the teacher and two students, once each"
 
 
 def test_losses_between_layers_train(build: Builder) -> None:

@@ -154,7 +154,7 @@ def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkey
         rename(source, target)
 
     def flushed(descriptor: int) -> None:
-        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name.partition("-")[0])
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name.partition("-")[0])
 
     monkeypatch.setattr(os, "fsync", flushed)
     monkeypatch.setattr(os, "rename", renamed)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from edgekd import pipeline
 from edgekd import recipe as recipes
 from edgekd.errors import ModelError
 from edgekd.run import Run
+from edgekd.stage import Stage
 from tests.half import assert_front_in_float32, assert_valid
 
 if TYPE_CHECKING:
@@ -130,6 +133,42 @@ def test_from_a_stage_runs_it_again_and_those_after_it(toy: ToyBuild) -> None:
     )
     runs = {line.split()[0] for line in lines if "asked for by --from" in line}
     assert runs == {"simplify", "repair", "calibrate", "quantize", "evaluate"}
+
+
+def stages_in_the_package() -> set[str]:
+    """The name of each Stage in any module of the package."""
+    modules = [name for _, name, _ in pkgutil.walk_packages(edgekd.__path__, "edgekd.") if "__main__" not in name]
+    values = [value for name in modules for value in vars(importlib.import_module(name)).values()]
+    return {value.name for value in values if isinstance(value, Stage)}
+
+
+def test_the_order_of_the_stages_holds_every_stage_of_the_package_once() -> None:
+    names = [each.name for each in pipeline.STAGES]
+    assert len(names) == len(set(names))
+    assert set(names) == stages_in_the_package()
+    assert {each.name for each in pipeline.STAGES if each.resumes} == {
+        each.name for each in pipeline.STAGES if each.trains
+    }, "what trains goes on where it was killed"
+
+
+@pytest.mark.parametrize("stage", pipeline.ORDER)
+def test_after_a_full_build_a_plan_from_any_stage_says_what_would_run(toy: ToyBuild, stage: str) -> None:
+    lines: list[str] = []
+    pipeline.plan(toy.folder, ["arm64", "cpu"], from_stage=stage, run=Run(say=lines.append))
+    planned = {line.split()[0] for line in lines if "would run: asked for by --from" in line}
+    assert lines[-1] == "bench and bundle always run"
+    assert planned <= set(pipeline.ORDER[pipeline.ORDER.index(stage) :])
+    if stage in {"prepare", "teacher", "distill", "prune", "recover", "export", "simplify", "repair", "calibrate", "quantize"}:
+        assert stage in planned
+    unchanged = {line.split()[0].rstrip(":") for line in lines if "unchanged" in line}
+    assert unchanged <= set(pipeline.ORDER[: pipeline.ORDER.index(stage)])
+
+
+def test_the_log_tells_the_teacher_from_the_student_and_nothing_changed_that_never_ran(toy: ToyBuild) -> None:
+    assert {"initialise teacher runs: not run before", "initialise student runs: not run before"} <= set(toy.lines)
+    evaluated = [line.removesuffix(" runs: not run before") for line in toy.lines if line.startswith("evaluate")]
+    assert {"evaluate teacher on val", "evaluate int8 on val", "evaluate int8 on test"} <= set(evaluated)
+    assert [line for line in toy.lines if line.startswith("initialise") and "changed" in line] == []
 
 
 def test_a_missed_budget_is_exit_code_3_and_keeps_the_files(toy: ToyBuild) -> None:
