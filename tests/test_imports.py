@@ -50,8 +50,8 @@ ALLOWED: dict[str, set[str]] = {
     "front": {"constants", "errors", "workload"},
     # Data and training.
     "workload": {"errors", "recipe", "ref", "run", "stage"},
-    "models": {"errors", "recipe", "ref", "run", "stage", "workload"},
-    "train": {"errors", "host", "recipe", "run", "models", "workload"},
+    "models": {"beside", "errors", "recipe", "ref", "run", "stage", "workload"},
+    "train": {"beside", "errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "stage", "models", "train", "workload"},
     "prune": {"errors", "latency", "recipe", "ref", "run", "stage", "models", "train", "workload"},

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from edgekd.beside import write_bytes
 from edgekd.errors import ModelError, first_line
 from edgekd.recipe import Scalar
 from edgekd.ref import Ref
@@ -96,7 +98,8 @@ def save(network: Network, folder: Path) -> None:
     for name, tensor in sorted(network.module.state_dict().items()):
         # Cloned: safetensors refuses two names for one memory, which a module that shares weights has.
         tensors[name] = tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-    save_file(tensors, folder / WEIGHTS)
+    # By way of memory: on a full disk safetensors 0.8 raises an error of its own, which names no cause.
+    write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
     (folder / PLAN).write_text(network.plan.model_dump_json(indent=1), encoding="utf-8")
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from edgekd.beside import write_bytes
 
 FILE_NAME = "checkpoint.pt"
 
@@ -31,10 +34,11 @@ class State:
 
 
 def save(state: State, file: Path) -> None:
-    """Write the state; a kill at any moment leaves the old one or the new one."""
-    beside = file.with_name(file.name + ".new")
-    torch.save(asdict(state), beside)
-    beside.replace(file)
+    """Write the state; a kill at any moment leaves the old one or the new one. Raises OSError."""
+    # By way of memory: on a full disk torch 2.14's own writer raises a RuntimeError about its archive.
+    content = io.BytesIO()
+    torch.save(asdict(state), content)
+    write_bytes(file, content.getbuffer())
 
 
 def load(file: Path) -> State:
