@@ -47,6 +47,23 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from edgekd import __version__
+
+        print(f"edgekd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From a trained PyTorch teacher to a small, right and fast int8 ONNX file on a named device."""
+
+
 @app.command()
 def build(
     recipe: Annotated[Path | None, typer.Argument(help="An edgekd.toml, or the folder that holds one.")] = None,

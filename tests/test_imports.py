@@ -139,8 +139,9 @@ ALLOWED: dict[str, set[str]] = {
         "bench",
         "report",
         "bundle",
+        "edgekd",
     },
-    "edgekd": {"pipeline", "workload"},
+    "edgekd": {"errors", "pipeline", "recipe", "report", "run", "workload"},
 }
 
 
