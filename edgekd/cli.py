@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from edgekd.errors import EdgekdError
-from edgekd.run import Progress, Run
+from edgekd.run import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 stores = typer.Typer(no_args_is_help=True, help="What is kept between builds.")
@@ -30,23 +31,58 @@ def main() -> NoReturn:
     """Run a command. Exit codes: 0 fine, 1 user's mistake, 2 wrong usage, 3 a budget missed, 130 stopped by Ctrl-C."""
     # torch's own, about its own: nothing that a user of edgekd can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or a pipe that is ASCII only still gets every line.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except EdgekdError as error:
         _fail(error.message, error.hint)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(
-                f"the disk is full: {error.filename or error.strerror}",
-                "free some room, and run the same command again",
-            )
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
-            _fail(
-                f"{error.filename}: {error.strerror}",
-                "choose a folder that you may write: --out, for a build also --store",
-            )
-        raise
+        _fail(*_of_the_system(error))
     sys.exit(0)
+
+
+def _of_the_system(error: OSError) -> tuple[str, str]:
+    """Return message and hint for what the system refuses; raise the error again where no user can mend it."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT} and not _can_print():
+        return "cannot print: the disk that stdout goes to is full", "free some room, or redirect the output elsewhere"
+    # numpy 2.4's tofile says in words only that less was written than was asked for.
+    if error.errno in {errno.ENOSPC, errno.EDQUOT} or (error.errno is None and "requested and" in str(error)):
+        where = error.filename or error.strerror or "not everything could be written"
+        return f"the disk is full: {where}", "free some room, and run the same command again"
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}:
+        hint = "choose a folder that you may write: --out, for a build also --store"
+        return f"{error.filename}: {error.strerror}", hint
+    raise error
+
+
+def _can_print() -> bool:
+    """Whether stdout takes what is printed; where it does not, nothing more is sent to it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Else the interpreter tries again when it ends, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from edgekd import __version__
+
+        print(f"edgekd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From a trained PyTorch teacher to a small, right and fast int8 ONNX file on a named device."""
 
 
 @app.command()
@@ -64,10 +100,11 @@ def build(
 ) -> None:
     """Distill, prune, export, simplify, quantize, evaluate and bench; write a bundle a target."""
     from edgekd import recipe as recipes
+    from edgekd.live import Live, teller
     from edgekd.ship import insists
 
     insist = insists(ship)
-    say = _teller(sys.stderr if as_json else sys.stdout)
+    say = teller(sys.stderr if as_json else sys.stdout)
     if recipe is None and not Path(recipes.FILE_NAME).exists():
         say("no recipe given and no edgekd.toml here: building the built-in digits example")
         loaded = recipes.digits(set_)
@@ -85,7 +122,7 @@ def build(
     try:
         # A user's module may print.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-        with aside, _Live(say, quiet=as_json) as run:
+        with aside, Live(say, quiet=as_json) as run:
             built = pipeline.build(loaded, target, out, store, from_, run, insist)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last epoch", file=sys.stderr)
@@ -106,7 +143,7 @@ def bench(
     target: Annotated[
         list[str], typer.Option("--target", "-t", help="A target's name or file; default: a bundle's own, else cpu.")
     ] = [],  # noqa: B006
-    rounds: Annotated[int, typer.Option(min=5, help="Interleaved rounds.")] = 60,
+    rounds: Annotated[int, typer.Option(min=5, help="Interleaved rounds; a p90 takes 36.")] = 60,
     against: Annotated[
         Path | None, typer.Option(help="Another file or bundle to compare with, in the same run.")
     ] = None,
@@ -159,6 +196,7 @@ def quantize(
     """Quantize any float ONNX file to int8 by calibration samples; write MODEL-TARGET/model.onnx and report.json."""
     from edgekd import recipe as recipes
     from edgekd import target as targets_
+    from edgekd.live import Live, teller
     from edgekd.ship import insists
     from edgekd.standalone import options
     from edgekd.standalone.asked import Request, check, metric_of, task_of
@@ -172,9 +210,9 @@ def quantize(
         task=task_of(task), metric=metric_of(metric), insist=insists(ship),
     )  # fmt: skip
     check(request)
-    say = _teller(sys.stderr if as_json else sys.stdout)
+    say = teller(sys.stderr if as_json else sys.stdout)
     try:
-        with _Live(say, quiet=as_json) as run:
+        with Live(say, quiet=as_json) as run:
             result = quantize_file(request, run)
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)
@@ -213,10 +251,11 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="The store.")] = Path(".edgekd"), as_json: AsJson = False
 ) -> None:
     """Read all that a store holds; set aside what is damaged, to be made again. Exit code 3 if anything is."""
+    from edgekd.live import Live, teller
     from edgekd.verifying import verify as verify_store
 
-    say = _teller(sys.stderr if as_json else sys.stdout)
-    with _Live(say, quiet=as_json) as run:
+    say = teller(sys.stderr if as_json else sys.stdout)
+    with Live(say, quiet=as_json) as run:
         found = verify_store(folder, run)
     if as_json:
         print(json.dumps({"whole": found.whole, "damaged": found.damaged}))
@@ -230,59 +269,6 @@ def _fail(message: str, hint: str) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
     sys.exit(1)
-
-
-def _teller(stream: object) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        print(line, file=stream, flush=True)  # type: ignore[call-overload]
-
-    return say
-
-
-class _Live:
-    """A live line on a terminal; in a pipe, a plain line per epoch."""
-
-    def __init__(self, say: Callable[[str], None], quiet: bool) -> None:
-        from rich.console import Console
-
-        self._say = say
-        self._console = Console(stderr=quiet)
-        self._progress: object = None
-
-    def __enter__(self) -> Run:
-        if not self._console.is_terminal:
-            return Run(say=self._say, show=self._line)
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        bar = Bar(
-            TextColumn("{task.fields[stage]}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(), console=self._console, transient=True,
-        )  # fmt: skip
-        task = bar.add_task("", stage="", note="", total=None)
-        bar.start()
-        self._progress = bar
-
-        def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total, stage=progress.stage, note=progress.note)
-            if progress.milestone:
-                bar.console.print(f"{progress.stage}: {progress.note}", highlight=False, style="dim", soft_wrap=True)
-
-        def say(line: str) -> None:
-            bar.reset(task, total=None, stage=line.partition(":")[0].removesuffix(" runs"), note="")
-            bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-        return Run(say=say, show=show)
-
-    def __exit__(self, *_: object) -> None:
-        from rich.progress import Progress as Bar
-
-        if isinstance(self._progress, Bar):
-            self._progress.stop()
-
-    def _line(self, progress: Progress) -> None:
-        if progress.milestone:
-            self._say(f"{progress.stage}: {progress.note}")
 
 
 if __name__ == "__main__":

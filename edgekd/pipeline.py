@@ -17,21 +17,12 @@ from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
 from edgekd.chain import chain
 from edgekd.compilation import compile_for, evaluated, exported, quantizer_of
-from edgekd.distill.finetune import finetune
-from edgekd.distill.stage import distill, recover, teach, train_teacher
-from edgekd.errors import DivergedError, EdgekdError, ModelError, TargetError, did_you_mean
-from edgekd.evaluate.stage import agree, evaluate
-from edgekd.export.stage import export, simplify
-from edgekd.models.stage import initialise
+from edgekd.errors import DivergedError, EdgekdError, ModelError, RecipeError, TargetError
+from edgekd.evaluate.stage import agree
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks, SeedsRow
 from edgekd.project import Project, open_project
-from edgekd.prune.sparse import sparsify
-from edgekd.prune.stage import couple, prune
-from edgekd.quantize.calibrate import calibrate
-from edgekd.quantize.repair import repair
-from edgekd.quantize.sensitivity import sensitivity
-from edgekd.quantize.stage import INT8, convert, quantize
+from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Recipe
 from edgekd.ref import Ref
@@ -40,19 +31,12 @@ from edgekd.report.contents import Report
 from edgekd.run import Run
 from edgekd.runtime import check_provider, exact_here
 from edgekd.ship import Judge, Shipped, cost_of_float, ship
-from edgekd.stage import Artifact, PlanEndsError, Stage
+from edgekd.stage import Artifact, PlanEndsError
+from edgekd.stages import STAGES, stages_from
 from edgekd.store import Store
 from edgekd.target import Target
 from edgekd.train.device import Place, resolve
 from edgekd.workload.stage import draw, prepare
-
-STAGES: tuple[Stage[...], ...] = (
-    prepare, draw, initialise, train_teacher, teach, couple, distill, prune, sparsify, recover,
-    export, simplify, repair, calibrate, finetune, sensitivity, convert, quantize, evaluate,
-)  # fmt: skip
-"""All stages, each after those whose results it may read."""
-ORDER = (*(each.name for each in STAGES), "ship")
-"""What --from takes. The last one is no stage: what ships is chosen by a measurement, and then kept."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +61,21 @@ class Build:
 
 def build(
     recipe: Recipe | Path | str,
-    targets: Sequence[Target | str] = ("cpu",),
-    out: Path | None = None,
-    store: Path | None = None,
+    targets: Target | str | Sequence[Target | str] = ("cpu",),
+    out: Path | str | None = None,
+    store: Path | str | None = None,
     from_stage: str = "",
     run: Run | None = None,
     insist: bool = False,
+    overrides: Sequence[str] = (),
 ) -> Build:
     """Build a recipe for one or several targets: what the command `edgekd build` does. Raises EdgekdError.
 
-    With `insist` int8 ships whatever it loses or takes, as --ship int8 asks.
+    With `insist` int8 ships whatever it loses or takes, as --ship int8 asks. `overrides` are those of --set, such as
+    "distill.epochs=5", for a recipe that is read from its file.
     """
-    request = replace(_request(recipe, targets, out, store), insist=insist)
-    fresh = _from(from_stage)
+    request = replace(_request(_loaded(recipe, overrides), targets, out, store), insist=insist)
+    fresh = stages_from(from_stage)
     stages = Store(request.store, run, fresh)
     check_writable(request.out)
     place = resolve(request.project.recipe.compute)
@@ -102,15 +88,15 @@ def build(
 
 def plan(
     recipe: Recipe | Path | str,
-    targets: Sequence[Target | str] = ("cpu",),
-    store: Path | None = None,
+    targets: Target | str | Sequence[Target | str] = ("cpu",),
+    store: Path | str | None = None,
     from_stage: str = "",
     run: Run | None = None,
 ) -> None:
     """Say of each stage whether it would run and why, and run nothing. Raises EdgekdError."""
-    request = _request(recipe, targets, None, store)
+    request = _request(_loaded(recipe), targets, None, store)
     say = (run or Run()).say
-    stages = Store(request.store, run, _from(from_stage), plan=True)
+    stages = Store(request.store, run, stages_from(from_stage), plan=True)
     try:
         data = _prepare(stages, request.project)
         place = resolve(request.project.recipe.compute)
@@ -132,34 +118,40 @@ class _Request:
     insist: bool = False
 
 
-def _request(
-    recipe: Recipe | Path | str, targets: Sequence[Target | str], out: Path | None, store: Path | None
-) -> _Request:
-    """Check all that can be checked before any work."""
+def _loaded(recipe: Recipe | Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe as it was given, or read from its file with overrides."""
     from edgekd import recipe as recipes  # noqa: PLC0415 - the name is a parameter here
 
-    if store is not None and store.exists() and not store.is_dir():
-        raise EdgekdError(f"the store {store} is not a folder", "name a folder with --store")
-    if isinstance(targets, str):
+    if isinstance(overrides, str):
+        overrides = (overrides,)
+    if not isinstance(recipe, Recipe):
+        return recipes.load(Path(recipe), overrides)
+    if overrides:
+        raise RecipeError(
+            f'overrides of a Recipe that is read already: "{overrides[0]}"',
+            "give build the recipe's folder, or the overrides to edgekd.recipe.load",
+        )
+    return recipe
+
+
+def _request(
+    recipe: Recipe, targets: Target | str | Sequence[Target | str], out: Path | str | None, store: Path | str | None
+) -> _Request:
+    """Check all that can be checked before any work."""
+    where = recipe.folder / ".edgekd" if store is None else Path(store)
+    if where.exists() and not where.is_dir():
+        raise EdgekdError(f"the store {where} is not a folder", "name a folder with --store")
+    if isinstance(targets, Target | str):
         targets = (targets,)
-    loaded = recipe if isinstance(recipe, Recipe) else recipes.load(Path(recipe))
+    if not targets:
+        raise TargetError("no target is named", 'name at least one, such as targets="cpu"')
     found = tuple(target if isinstance(target, Target) else shipped_targets.load(target) for target in targets)
     for target in found:
         if sum(other.name == target.name for other in found) > 1:
             raise TargetError(f'two targets are named "{target.name}"', "their bundles would overwrite each other")
         if hosts.why_not(target.device, hosts.this()) is None:
             check_provider(target.runtime.providers[0])
-    where = store or loaded.folder / ".edgekd"
-    return _Request(open_project(loaded, where), found, out or Path("dist"), where)
-
-
-def _from(stage: str) -> frozenset[str]:
-    """Return the stages from one on, by the pipeline's order."""
-    if not stage:
-        return frozenset()
-    if stage not in ORDER:
-        raise EdgekdError(f'--from: unknown stage "{stage}"', f"{did_you_mean(stage, ORDER)}stages: {', '.join(ORDER)}")
-    return frozenset(ORDER[ORDER.index(stage) :])
+    return _Request(open_project(recipe, where), found, Path(out or "dist"), where)
 
 
 def _prepare(store: Store, project: Project) -> Artifact:

@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "choices": {"beside", "keys"},
     "record": {"beside", "keys"},
     "slot": {"beside", "hashes", "record"},
+    "stages": {"errors", "stage", "distill", "evaluate", "export", "models", "prune", "quantize", "workload"},
     "verifying": {"choices", "errors", "hashes", "keys", "record", "run", "slot"},
     "stage": {"run"},
     "store": {"beside", "choices", "hashes", "keys", "reasons", "record", "run", "slot", "stage"},
@@ -156,10 +157,6 @@ ALLOWED: dict[str, set[str]] = {
     "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "cutting", "stage", "store", "target"}
     | {"models", "train", "distill", "prune"},
     "pipeline": {
-        "models",
-        "distill",
-        "prune",
-        "export",
         "beside",
         "errors",
         "recipe",
@@ -168,14 +165,17 @@ ALLOWED: dict[str, set[str]] = {
         "target",
         "host",
         "stage",
+        "stages",
         "store",
         "runtime",
     }
     | {"products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
     | {"evaluate", "quantize", "workload", "train", "bundle", "report"},
+    "live": {"run"},
     "cli": {
         "errors",
         "verifying",
+        "live",
         "run",
         "recipe",
         "target",
@@ -187,8 +187,9 @@ ALLOWED: dict[str, set[str]] = {
         "bench",
         "report",
         "bundle",
+        "edgekd",
     },
-    "edgekd": {"pipeline", "workload"},
+    "edgekd": {"errors", "pipeline", "recipe", "report", "run", "workload"},
 }
 
 
@@ -290,7 +291,11 @@ def test_the_file_that_is_sent_to_a_device_imports_nothing_of_ours() -> None:
 
 
 def test_only_the_command_line_and_the_runner_print() -> None:
-    assert {module for module in modules() if calls_of(module, "print")} == {"edgekd.cli", "edgekd.bench.runner"}
+    assert {module for module in modules() if calls_of(module, "print")} == {
+        "edgekd.live",
+        "edgekd.cli",
+        "edgekd.bench.runner",
+    }
 
 
 def test_only_the_command_line_exits() -> None:

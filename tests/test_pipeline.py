@@ -20,7 +20,7 @@ import onnxruntime as ort
 import pytest
 
 import edgekd
-from edgekd import pipeline
+from edgekd import pipeline, stages
 from edgekd import recipe as recipes
 from edgekd.errors import ModelError
 from edgekd.run import Run
@@ -143,24 +143,24 @@ def stages_in_the_package() -> set[str]:
 
 
 def test_the_order_of_the_stages_holds_every_stage_of_the_package_once() -> None:
-    names = [each.name for each in pipeline.STAGES]
+    names = [each.name for each in stages.STAGES]
     assert len(names) == len(set(names))
     assert set(names) == stages_in_the_package()
-    assert {each.name for each in pipeline.STAGES if each.resumes} == {
-        each.name for each in pipeline.STAGES if each.trains
+    assert {each.name for each in stages.STAGES if each.resumes} == {
+        each.name for each in stages.STAGES if each.trains
     }, "what trains goes on where it was killed"
 
 
 _NOT_OF_THE_TOY = {"draw", "teach", "couple", "sparsify", "finetune", "sensitivity", "convert", "ship"}
 
 
-@pytest.mark.parametrize("stage", pipeline.ORDER)
+@pytest.mark.parametrize("stage", stages.ORDER)
 def test_after_a_full_build_a_plan_from_any_stage_says_what_would_run(toy: ToyBuild, stage: str) -> None:
     lines: list[str] = []
     pipeline.plan(toy.folder, ["arm64", "cpu"], from_stage=stage, run=Run(say=lines.append))
     planned = {line.split()[0] for line in lines if "would run: asked for by --from" in line}
     assert lines[-1] == "bench and bundle always run"
-    assert planned <= set(pipeline.ORDER[pipeline.ORDER.index(stage) :])
+    assert planned <= set(stages.ORDER[stages.ORDER.index(stage) :])
     if stage in {
         "prepare",
         "teacher",
@@ -175,7 +175,7 @@ def test_after_a_full_build_a_plan_from_any_stage_says_what_would_run(toy: ToyBu
     }:
         assert stage in planned
     unchanged = {line.split()[0].rstrip(":") for line in lines if "unchanged" in line}
-    assert unchanged <= set(pipeline.ORDER[: pipeline.ORDER.index(stage)])
+    assert unchanged <= set(stages.ORDER[: stages.ORDER.index(stage)])
 
 
 def test_the_log_tells_the_teacher_from_the_student_and_nothing_changed_that_never_ran(toy: ToyBuild) -> None:

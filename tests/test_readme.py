@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import tomllib
 from pathlib import Path
 from typing import get_args
 
+import edgekd
 from edgekd import recipe as recipes
 from edgekd.recipe import Loss
 
@@ -67,3 +69,21 @@ def test_the_table_of_losses_holds_the_figures_of_the_benchmark() -> None:
 def shown(p: float) -> str:
     """A p value with two significant digits, and no more than the fourth decimal."""
     return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 1e-3 else f"{p:.2g}"
+
+
+def test_every_name_of_edgekd_in_the_readme_is_public() -> None:
+    """In its Python, and in its words between backticks."""
+    text = README.read_text(encoding="utf-8")
+    python = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    nodes = [node for block in python for node in ast.walk(ast.parse(block))]
+    used = {each.attr for each in nodes if isinstance(each, ast.Attribute) and ast.unparse(each.value) == "edgekd"}
+    used |= {
+        name.name
+        for each in nodes
+        if isinstance(each, ast.ImportFrom) and each.module == "edgekd"
+        for name in each.names
+    }
+    words = set(re.findall(r"`edgekd\.([A-Z]\w*|build)\b", text))
+    assert {"build", "EdgekdError", "Run", "Dataset", "Split"} <= used
+    assert {"Run", "Recipe", "Progress", "Report", "Dataset", "build"} <= words
+    assert used | words <= set(dir(edgekd))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +314,29 @@ def test_a_budget_is_in_seconds(budget: str, seconds: float) -> None:
     distill = parsed(distill={"budget": budget} if budget else {}, student=STUDENT).distill
     assert distill is not None
     assert distill.budget_seconds == seconds
+
+
+def test_args_take_lists_and_tables_and_hash_by_value() -> None:
+    """Numbers keep their type, so that the key of args without lists is what it was when only scalars were taken."""
+    args = {"classes": 3, "p": 1.0, "on": True, "kind": "a", "widths": [16, 32.0, [64]], "head": {"bias": [False]}}
+    teacher = parsed(teacher={"model": "m:f", "args": args}).teacher
+    assert json.dumps(teacher.model_dump(mode="json")["args"]) == json.dumps(args)
+
+
+def test_an_override_may_be_a_list_or_a_table() -> None:
+    overrides = ["teacher.args.widths=[16, 32]", "teacher.args.head.bias=true"]
+    assert parsed(overrides).teacher.args == {"widths": [16, 32], "head": {"bias": True}}
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        ({"p": math.nan}, "p = nan"),
+        ({"widths": [1, math.inf]}, "widths.1 = inf"),
+        ({"head": {"a": [None]}}, "head.a.0 = None"),
+    ],
+)
+def test_an_argument_that_no_file_can_hold_is_named(args: dict[str, Any], where: str) -> None:
+    error = refused(teacher={"model": "m:f", "args": args})
+    assert error.message == f"r.toml: teacher.args: {where} cannot be passed on"
+    assert error.hint == "arguments are finite numbers, strings, true, false, and lists and tables of these"

@@ -3,7 +3,7 @@
     python benchmarks/distill/throughput.py [--repeats 5] [--steps 60]
 
 ResNet-20 on random pixels, batch 128, by edgekd's own loop, by turns in one process: the labels alone, under a live
-ResNet-56, under its cached logits, and under each loss of cached logits. Writes
+ResNet-56, under its cached logits, and under each loss of cached logits. Both networks are random, and seeded. Writes
 benchmarks/results/distill-throughput.json: images a second (medians), and for each loss its step against that of the
 labels alone (the median of the ratios within a round).
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from results import write
@@ -29,6 +29,7 @@ from edgekd.distill.criterion import CrossEntropy, UnderTeacher
 from edgekd.distill.teacher import frozen
 from edgekd.models import resnet20, resnet56
 from edgekd.models.network import Network, Plan
+from edgekd.models.pixels import normalise
 from edgekd.recipe import Compute, Distill
 from edgekd.recipe.losses import Dist, Dkd, Kd, Mse
 from edgekd.run import Run
@@ -54,13 +55,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
+    torch.manual_seed(0)
     place = resolve(Compute())
     fabric = open_fabric(place)
-    teach = frozen(Network(resnet56(), Plan(model="resnet56")), fabric, place)
     count = arguments.steps * _BATCH
     pixels, labels = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8), torch.randint(0, 10, (count,))
     examples = Examples(pixels.to(fabric.device), labels.to(fabric.device))
-    # Random networks: their logits are wild, and nothing is to be learned from them.
+    teach = frozen(teacher_of(pixels[:_BATCH]), fabric, place)
+    # Random networks: nothing is to be learned from them.
     config = Distill(epochs=1, batch=_BATCH, lr=1e-12)
     with tempfile.TemporaryDirectory() as folder:
         cache.write(
@@ -98,6 +100,20 @@ def main() -> None:
             },
         },
     )
+
+
+def teacher_of(pixels: Tensor) -> Network:
+    """Return a random ResNet-56 whose BatchNorms have the statistics of these images [N, H, W, C], as after a training.
+
+    With those that it starts with, each block adds to what came before it, and logits leave the range of float16.
+    """
+    network = Network(resnet56(), Plan(model="resnet56"))
+    for layer in network.module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # the mean over what is seen, here of one batch
+    with torch.no_grad():
+        network.module.train()(normalise(pixels.permute(0, 3, 1, 2), network.plan.normalisation))
+    return network
 
 
 def summary(speeds: list[float]) -> dict[str, object]:

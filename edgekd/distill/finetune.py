@@ -26,7 +26,7 @@ from edgekd.workload.normalisation import Normalisation
 _TOOLS = ("torch", "torchvision", "lightning-fabric", "onnx", "numpy")
 
 
-@stage(writes="repaired", version=2, tools=_TOOLS, resumes=True, trains=True)
+@stage(writes="repaired", version=3, tools=_TOOLS, resumes=True, trains=True)
 def finetune(  # noqa: PLR0913, PLR0917 - all that its key is made of
     out: Path,
     run: Run,

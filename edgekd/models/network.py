@@ -5,6 +5,7 @@ Loading makes a fresh model, applies the plan's widths, checks every shape, and 
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from edgekd.beside import write_bytes
 from edgekd.errors import ModelError, first_line
-from edgekd.recipe import Scalar
+from edgekd.recipe import Arguments
 from edgekd.ref import Ref
 from edgekd.workload.normalisation import Normalisation
 
@@ -43,7 +44,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
-    args: dict[str, Scalar] = {}
+    args: Arguments = {}
     normalisation: Normalisation = Normalisation()
     removed: tuple[str, ...] = ()
     """Paths of blocks that are replaced by nn.Identity."""
@@ -63,7 +64,8 @@ class Network:
 def build(plan: Plan, code: Ref) -> Network:
     """Make the plan's module, untrained. Raises ModelError where the callable does not give such a module."""
     try:
-        module = code.load()(**plan.args)
+        # A copy: a callable may change the lists that it is given, and the plan is written afterwards.
+        module = code.load()(**copy.deepcopy(plan.args))
     except Exception as error:
         # The user's own code: it may raise anything.
         reason = f"{type(error).__name__}: {error}"

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
-from onnxruntime.quantization import QDQQuantizer, QuantType, TensorData, TensorsData
-from onnxruntime.quantization.calibrate import CalibrationMethod
+from onnxruntime.quantization import QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from edgekd.errors import ModelError, first_line
@@ -49,6 +49,7 @@ def quantized(
         overrides[name] = [_weight_entry(scale, policy) for scale in (given if policy.per_channel else given[:1])]
         if policy.per_channel:
             overrides[name][0]["axis"] = 0
+    overrides |= {name: [{"quant_type": _TYPES[policy.weights]}] for name in _stacks(model)}
     ends = {name: _data(grid) for name, grid in _all_ranges(model, grids).items()}
     known = {value.name for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
     known |= {value.name for value in model.graph.initializer}
@@ -99,6 +100,16 @@ def _weight_entry(scale: np.float32, policy: Int8) -> dict[str, Any]:
         "zero_point": np.array(0, np.int8),
         "quant_type": _TYPES[policy.weights],
     }
+
+
+def _stacks(model: ModelProto) -> set[str]:
+    """Return the constants with more than two axes that a MatMul multiplies by: they get one scale.
+
+    Per channel the quantizer takes axis 1, which in [stack, inputs, outputs] are the inputs. No kernel sums integers of
+    such scales: onnxruntime up to 1.31 opens the file and fails when it runs it, 1.32 multiplies in float.
+    """
+    axes = {value.name: len(value.dims) for value in model.graph.initializer}
+    return {node.input[1] for node in model.graph.node if node.op_type == "MatMul" and axes.get(node.input[1], 0) > 2}
 
 
 def _all_ranges(model: ModelProto, grids: Mapping[str, Grid]) -> dict[str, Grid]:

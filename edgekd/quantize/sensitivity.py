@@ -47,7 +47,7 @@ def nodes_of(found: Settled) -> tuple[str, ...]:
     )
 
 
-@stage(writes="sensitivity.json", version=3, tools=("onnx", "onnxruntime", "numpy"))
+@stage(writes="sensitivity.json", version=4, tools=("onnx", "onnxruntime", "numpy"))
 def sensitivity(  # noqa: PLR0913, PLR0917 - all that its key is made of
     out: Path,
     run: Run,

@@ -55,7 +55,7 @@ def convert(out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None
     return {"candidates": [FP16, FLOAT], "beyond_float16": list(half.beyond)}
 
 
-@stage(writes="candidates", version=4, tools=("onnx", "onnxruntime", "numpy"))
+@stage(writes="candidates", version=5, tools=("onnx", "onnxruntime", "numpy"))
 def quantize(
     out: Path,
     run: Run,

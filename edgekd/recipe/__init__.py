@@ -1,6 +1,6 @@
 """Everything that a recipe (edgekd.toml) may say, and how it is read."""
 
-from edgekd.recipe.basis import Scalar
+from edgekd.recipe.basis import Arguments
 from edgekd.recipe.losses import FeatureLoss, Hint, LogitLoss, Loss
 from edgekd.recipe.quantizing import Calibrator, Precision, Quantize
 from edgekd.recipe.reading import FILE_NAME, alone, digits, file_name, load, parse
@@ -21,8 +21,8 @@ from edgekd.recipe.tables import (
 from edgekd.recipe.training import Augment, Distill, Finetune, RandAugment, TeacherCache, Training
 
 __all__ = [
-    "FILE_NAME", "Alone", "Augment", "Bench", "Budget", "Calibrator", "Compute", "Data", "Distill", "FeatureLoss",
-    "Finetune", "Hint", "LogitLoss", "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize", "RandAugment",
-    "Recipe", "Scalar", "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name", "least_top1",
-    "load", "parse",
+    "FILE_NAME", "Alone", "Arguments", "Augment", "Bench", "Budget", "Calibrator", "Compute", "Data", "Distill",
+    "FeatureLoss", "Finetune", "Hint", "LogitLoss", "Loss", "Model", "Precision", "Prune", "Pruning", "Quantize",
+    "RandAugment", "Recipe", "Sparse", "Teacher", "TeacherCache", "Training", "alone", "digits", "file_name",
+    "least_top1", "load", "parse",
 ]  # fmt: skip

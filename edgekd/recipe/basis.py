@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -13,7 +14,30 @@ NotNegative = Annotated[float, Field(ge=0)]
 Pixels = tuple[float, float, float]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Scalar = bool | int | float | str
+
+
+def _checked(arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for name, value in arguments.items():
+        _check_argument(name, value)
+    return arguments
+
+
+def _check_argument(path: str, value: JsonValue) -> None:
+    """Raise ValueError for nan, infinity and None: pydantic's JsonValue takes them (2.14), a key cannot hold them."""
+    inner: dict[str, JsonValue] = {}
+    if isinstance(value, dict):
+        inner = value
+    elif isinstance(value, list):
+        inner = {str(number): item for number, item in enumerate(value)}
+    elif value is None or (isinstance(value, float) and not math.isfinite(value)):
+        hint = "arguments are finite numbers, strings, true, false, and lists and tables of these"
+        raise ValueError(f"{path} = {value} cannot be passed on", hint)
+    for name, item in inner.items():
+        _check_argument(f"{path}.{name}", item)
+
+
+Arguments = Annotated[dict[str, JsonValue], AfterValidator(_checked)]
+"""Of a user's callable, by name: booleans, numbers, strings, and lists and tables of such."""
 
 
 class Table(BaseModel):

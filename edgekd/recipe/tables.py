@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from edgekd.recipe.basis import Fraction, Pixels, Positive, Scalar, Seed, Side, Table
+from edgekd.recipe.basis import Arguments, Fraction, Pixels, Positive, Seed, Side, Table
 from edgekd.recipe.quantizing import Quantize
 from edgekd.recipe.training import Distill, Finetune, Training
 
@@ -48,7 +48,7 @@ class Model(Table):
     """A network: a callable, its arguments, perhaps its weights and the normalisation that they were trained with."""
 
     model: str
-    args: dict[str, Scalar] = Field(default_factory=dict)
+    args: Arguments = Field(default_factory=dict)
     weights: str = ""
     """A safetensors file, or a torch file of tensors only; relative to the recipe. Empty: starts from the seed."""
     mean: Pixels | None = None

@@ -49,7 +49,8 @@ class LatencyRow(Table):
     model: str
     p50_ms: float
     p50_interval: tuple[float | None, float | None]
-    p90_ms: float
+    p90_ms: float | None
+    """Null where there are too few rounds (below 36) to bound it."""
     p90_interval: tuple[float | None, float | None]
     times_faster_than_teacher: float
     times_interval: tuple[float | None, float | None]

@@ -16,8 +16,8 @@ def as_report(run: bench.Measured) -> Measured:
                 model=name,
                 p50_ms=latency.p50.value,
                 p50_interval=(latency.p50.low, latency.p50.high),
-                p90_ms=latency.p90.value,
-                p90_interval=(latency.p90.low, latency.p90.high),
+                p90_ms=latency.p90.value if latency.p90 else None,
+                p90_interval=(latency.p90.low, latency.p90.high) if latency.p90 else (None, None),
                 times_faster_than_teacher=times.value,
                 times_interval=(times.low, times.high),
             )

@@ -52,7 +52,8 @@ def _latency_row(row: LatencyRow, width: int) -> str:
     times = f"{row.times_faster_than_teacher:.2f}×"
     if low is not None and high is not None and low != high:
         times += f" ({low:.2f} – {high:.2f})"
-    return f"  {row.model:<{width}}{row.p50_ms:>8.3f} ms   {interval:<18}{row.p90_ms:>8.3f} ms   {times}"
+    p90 = f"{row.p90_ms:.3f} ms" if row.p90_ms is not None else "–"
+    return f"  {row.model:<{width}}{row.p50_ms:>8.3f} ms   {interval:<18}{p90:>11}   {times}"
 
 
 def _budget(verdict: Verdict, report: Report) -> str:

@@ -113,8 +113,9 @@ class OnnxModule(nn.Module):
             return list(learned)
         weight, levels = learned[0], self.rounding.levels
         axis = _channel_axis(node)
-        # As onnxruntime's quantizer: a weight without that axis, a vector, has one scale.
-        per_channel, axis = self.rounding.per_channel and axis < weight.ndim, min(axis, weight.ndim - 1)
+        # As the quantizer does: a weight without that axis, a vector, has one scale, and so has a stack of matrices.
+        has_channels = axis < weight.ndim and (node.kind != "MatMul" or weight.ndim == 2)
+        per_channel, axis = self.rounding.per_channel and has_channels, min(axis, weight.ndim - 1)
         largest = weight.detach().abs()
         others = [each for each in range(weight.ndim) if each != axis]
         largest = largest.amax(others) if per_channel else largest.max().expand(weight.shape[axis])

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from random import Random
 
 import numpy as np
 import pytest
@@ -42,23 +43,68 @@ def test_median_and_its_interval(count: int, seed: int) -> None:
     assert found.calls == 5 * count
 
 
-def test_p90_and_its_interval_are_of_one_call_a_round() -> None:
-    """Calls of a round are not independent; the last of each is."""
+def test_p90_is_that_of_all_calls() -> None:
+    """Five calls a round: the 90th percentile is that of all 300, interpolated between its neighbours."""
     times = rounds(60)
-    ordered = sorted(each[-1] for each in times)
+    ordered = sorted(call for each in times for call in each)
     position = 0.9 * (len(ordered) - 1)
     low = math.floor(position)
-    wanted = ordered[low] + (position - low) * (ordered[low + 1] - ordered[low])
     found = latency(times).p90
-    assert found.value == pytest.approx(wanted)
-    assert close(found, naive_interval(ordered, 0.9))
+    assert found is not None
+    assert found.value == pytest.approx(ordered[low] + (position - low) * (ordered[low + 1] - ordered[low]))
+
+
+def test_interval_of_p90_is_by_order_statistics_where_a_round_has_one_call() -> None:
+    times = rounds(60, calls=1)
+    found = latency(times).p90
+    assert found is not None
+    assert close(found, naive_interval([each[0] for each in times], 0.9))
+
+
+def test_interval_of_p90_counts_rounds_and_not_calls() -> None:
+    """Five equal calls in every round are known no better than one."""
+    once = rounds(60, calls=1)
+    one, five = latency(once).p90, latency([each * 5 for each in once]).p90
+    assert one is not None
+    assert five is not None
+    assert five.low == pytest.approx(one.low, rel=0.05)
+    assert five.high == pytest.approx(one.high, rel=0.1)
+
+
+def test_interval_of_p90_holds_the_true_one_as_often_as_it_says() -> None:
+    """Rounds that differ and calls that differ within them; at least 95 % of 500 intervals, up to chance."""
+    generator = np.random.default_rng(0)
+
+    def drawn(count: int) -> np.ndarray:
+        return generator.gamma(8.0, 1.0, (count, 1)) + generator.gamma(2.0, 1.0, (count, 5))
+
+    truth = float(np.quantile(drawn(400_000), 0.9))
+    found = [latency(drawn(60).tolist()).p90 for _ in range(500)]
+    held = sum(each is not None and each.low <= truth <= each.high for each in found)  # type: ignore[operator]
+    assert held >= 0.93 * len(found)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.lists(st.integers(1, 20), min_size=1, max_size=7), st.randoms(use_true_random=False))
+def test_p90_is_never_below_the_median(count: int, calls: list[int], random: Random) -> None:
+    """Whatever the calls are, also where the last ones of all rounds are the fastest."""
+    times = [[float(call * random.randint(1, 3)) for call in calls] for _ in range(count)]
+    found = latency(times)
+    assert (found.p90 is None) == (count < 36)
+    assert found.p90 is None or found.p50.value <= found.p90.value + 1e-12
+    assert found.p90 is None or found.p90.low <= found.p90.value <= found.p90.high  # type: ignore[operator]
+
+
+def test_last_calls_that_are_the_fastest_take_no_p90_below_the_median() -> None:
+    found = latency([[2.0, 2.0, 2.0, 2.0, 1.0]] * 40)
+    assert found.p90 == found.p50 == Quantile(value=2.0, low=2.0, high=2.0)
 
 
 @pytest.mark.parametrize("count", [5, 6, 20, 35, 36, 100])
-def test_bounds_that_the_sample_cannot_support_are_none(count: int) -> None:
+def test_what_the_sample_cannot_support_is_none(count: int) -> None:
     found = latency(rounds(count))
     assert (found.p50.low is None) == (found.p50.high is None) == (count < 6)
-    assert (found.p90.high is None) == (count < 36)  # 0.9**36 is the first power below 2.5 %
+    assert (found.p90 is None) == (count < 36)  # 0.9**36 is the first power below 2.5 %
 
 
 def test_six_rounds_are_the_fewest_with_an_interval_for_the_median() -> None:

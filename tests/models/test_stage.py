@@ -11,7 +11,8 @@ from edgekd.errors import ModelError
 from edgekd.models import network
 from edgekd.models.digits import digits_student
 from edgekd.models.stage import count_parameters, initialise
-from edgekd.recipe import Model
+from edgekd.project import bare
+from edgekd.recipe import Model, parse
 from edgekd.run import Run
 from edgekd.workload.normalisation import Normalisation
 
@@ -75,3 +76,36 @@ def test_network_that_gives_no_logits_is_refused(tmp_path: Path) -> None:
     code = ref.resolve("maps:net", tmp_path)
     with pytest.raises(ModelError, match=r'"maps:net" gives \[1, 4, 14, 14\]'):
         initialise.function(tmp_path / "net", Run(), code, None, Model(model="maps:net"), 4, (16, 16), 0)
+
+
+CHAINS = """
+from torch import nn
+
+def chain(classes, widths, head):
+    layers, inputs = [], 3
+    while widths:  # its own list: nobody else may see it shrink
+        layers += [nn.Conv2d(inputs, widths[0], 3, padding=1), nn.ReLU()]
+        inputs = widths.pop(0)
+    for hidden in head["hidden"]:
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, hidden, 1, bias=head["bias"])]
+        inputs = hidden
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+"""
+
+
+def test_lists_and_tables_reach_the_callable_and_come_back_from_the_plan(tmp_path: Path) -> None:
+    """A callable that empties the list it is given changes no plan: the network that was written is built again."""
+    (tmp_path / "chains.py").write_text(CHAINS)
+    args = {"classes": 10, "widths": [4, 6, 8], "head": {"hidden": [5], "bias": False}}
+    values = {"name": "r", "data": {"source": "digits"}, "teacher": {"model": "chains:chain", "args": args}}
+    teacher = parse(values, "r.toml", tmp_path).teacher
+    code = ref.resolve("chains:chain", tmp_path)
+    shape = (16, 16)
+    initialise.function(
+        tmp_path / "net", Run(), code=code, weights=None, config=bare(teacher), classes=10, shape=shape, seed=0
+    )
+    again = network.load(tmp_path / "net", code)
+    layers = [layer for layer in again.module.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in layers] == [4, 6, 8, 5]
+    assert layers[-1].bias is None
+    assert again.plan.args == args

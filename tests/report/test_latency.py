@@ -17,8 +17,8 @@ def test_rows_keep_order_numbers_and_intervals() -> None:
         threads=2,
         rounds=7,
         latency_ms={
-            "teacher": Latency(p50=quantile(4, 3, 5), p90=quantile(6), calls=35),
-            "shipped": Latency(p50=quantile(1, 0.5, 1.5), p90=quantile(2, 1, None), calls=35),
+            "teacher": Latency(p50=quantile(4, 3, 5), p90=None, calls=35),
+            "shipped": Latency(p50=quantile(1, 0.5, 1.5), p90=quantile(2, 1, 3), calls=35),
         },
         faster={"teacher": quantile(1, 1, 1), "shipped": quantile(4, 3.5, 4.5)},
     )
@@ -33,5 +33,6 @@ def test_rows_keep_order_numbers_and_intervals() -> None:
     assert [row.model for row in report.rows] == ["teacher", "shipped"]
     shipped = report.rows[1]
     assert (shipped.p50_ms, shipped.p50_interval) == (1, (0.5, 1.5))
-    assert (shipped.p90_ms, shipped.p90_interval) == (2, (1, None))
+    assert (shipped.p90_ms, shipped.p90_interval) == (2, (1, 3))
+    assert (report.rows[0].p90_ms, report.rows[0].p90_interval) == (None, (None, None))
     assert (shipped.times_faster_than_teacher, shipped.times_interval) == (4, (3.5, 4.5))

@@ -113,6 +113,12 @@ def test_too_few_rounds_are_said() -> None:
     assert "too few rounds" in text[2]
 
 
+def test_p90_that_the_rounds_cannot_support_is_a_dash_in_its_column() -> None:
+    supported = row("teacher", 4.0, 1.0, (1.0, 1.0))
+    text = measured_lines(measured((supported, supported.model_copy(update={"p90_ms": None}))))
+    assert text[2].replace("8.000 ms", "       –") == text[3]
+
+
 def test_latency_that_was_not_measured_says_why_and_shows_this_host() -> None:
     text = lines(report(latency=None, latency_missing_because="this machine is x86_64", this_host=measured()))
     assert "  latency on arm64: not measured, this machine is x86_64" in text

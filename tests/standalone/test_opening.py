@@ -248,7 +248,7 @@ def rows_for(file: Path) -> NDArray[np.float32]:
 
 @pytest.mark.data
 @needs_files
-@pytest.mark.parametrize("file", ODD, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", ODD, ids=[file.stem for file in ODD])
 def test_odd_files_of_others_run_as_in_onnxruntime_or_are_errors(ask: Ask, file: Path) -> None:
     rows = rows_for(file)
     try:
@@ -267,7 +267,7 @@ def test_odd_files_of_others_run_as_in_onnxruntime_or_are_errors(ask: Ask, file:
 
 @pytest.mark.data
 @needs_files
-@pytest.mark.parametrize("file", ODD, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", ODD, ids=[file.stem for file in ODD])
 def test_odd_files_of_others_are_timed_or_are_errors(file: Path) -> None:
     try:
         run = measure({"net.onnx": file}, Settings(), Bench(rounds=5))
