@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgekd.errors import TargetError, did_you_mean
 from edgekd.recipe import Budget, Precision, Quantize, file_name
 from edgekd.strict import explain
+from edgekd.toml import read
 
 
 class Table(BaseModel):
     """A table of a target file: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class Device(Table):
@@ -32,7 +32,7 @@ class Device(Table):
 class Runtime(Table):
     """How onnxruntime runs there."""
 
-    providers: Annotated[tuple[str, ...], Field(min_length=1)]
+    providers: Annotated[tuple[str, ...], Field(min_length=1, examples=[["CPUExecutionProvider"]])]
     """Execution providers in order of preference; the first must be the one that runs."""
     threads: Annotated[int, Field(ge=1)] = 1
     session: dict[str, str] = {}
@@ -84,7 +84,10 @@ class Target(Table):
     @model_validator(mode="after")
     def _int8_has_its_table(self) -> Target:
         if (self.precision == "int8") != (self.int8 is not None):
-            raise ValueError('an [int8] table and precision = "int8" belong together')
+            raise ValueError(
+                'an [int8] table and precision = "int8" belong together',
+                'add [int8], or precision = "float" or "fp16" without it; see `edgekd targets cpu`',
+            )
         return self
 
 
@@ -121,9 +124,9 @@ def load(name_or_file: str) -> Target:
 
 def _read(file: Path) -> Target:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(f"{file.name}: not a TOML file: {error}", "see targets/cpu.toml for one that is") from None
+        values = read(file, file.name, TargetError)
+    except OSError as error:
+        raise TargetError(f"{file}: {error.strerror}", "name a file that can be read") from None
     values.setdefault("name", file_name(file.stem))
     try:
         return Target.model_validate_json(json.dumps(values, default=str))
