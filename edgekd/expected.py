@@ -31,7 +31,8 @@ def as_toml(value: Any) -> str:
     """Return a plain value as a TOML file spells it."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(as_toml(item) for item in value)}]"
-    return json.dumps(value, ensure_ascii=False, default=str)
+    # JSON has its own words for infinity and for what is not a number.
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _takes(annotation: Any, metadata: list[Any]) -> tuple[str, str]:

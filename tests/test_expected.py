@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
-from edgekd.expected import describe
+from edgekd.expected import as_toml, describe
 from edgekd.recipe import (
     Augment,
     Bench,
@@ -80,3 +80,8 @@ def test_every_key_shows_an_example_that_it_takes(name: str, field: FieldInfo) -
     value = tomllib.loads(shown.partition(". ")[0].replace("…", "a"))[name]
     taken = Annotated[field.annotation, Field(), *field.metadata]
     TypeAdapter(taken, config=ConfigDict(strict=True)).validate_json(json.dumps(value))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e-30, 0.1, [1, 2.5, True, 'a"b'], "C:\\x"])
+def test_a_value_is_spelt_as_toml_reads_it(value: object) -> None:
+    assert tomllib.loads(f"x = {as_toml(value)}")["x"] == value
