@@ -115,12 +115,15 @@ def _initialised(store: Store, project: Project, data: Artifact, of_teacher: boo
     recipe = project.recipe
     model = recipe.teacher if of_teacher else recipe.student or recipe.teacher
     seed = 0 if model.weights else seed  # then it decides nothing
-    return store.run(
-        initialise,
-        code=project.teacher if of_teacher else project.student,
-        weights=project.teacher_weights if of_teacher else project.student_weights,
-        config=bare(model), classes=len(store.metrics(data)["classes"]), shape=recipe.data.shape, seed=seed,
-    )  # fmt: skip
+    try:
+        return store.run(
+            initialise,
+            code=project.teacher if of_teacher else project.student,
+            weights=project.teacher_weights if of_teacher else project.student_weights,
+            config=bare(model), classes=len(store.metrics(data)["classes"]), shape=recipe.data.shape, seed=seed,
+        )  # fmt: skip
+    except ModelError as error:
+        raise ModelError(f"{'teacher' if of_teacher else 'student'}: {error.message}", error.hint) from None
 
 
 def _under_teacher(

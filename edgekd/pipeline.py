@@ -156,7 +156,10 @@ def _prepare(store: Store, project: Project) -> Artifact:
         store.repeat("prepare", "a function may give other images each time")
     # Where the images lie is not what they are: their content is hashed.
     config = project.recipe.data.model_copy(update={"path": "", "val": ""})
-    return store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
+    data = store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
+    if data.metrics:  # none where it is only planned
+        project.check_samples(data.metrics["images"]["calibration"])
+    return data
 
 
 def _will_train(request: _Request, place: Place, data: Artifact) -> bool:
@@ -257,12 +260,12 @@ def _study(
     config = project.recipe.quantize
     if config is None or not config.study or graphs.repaired is None:
         return ()
-    data = networks.data.path
+    data, count = networks.data.path, networks.data.metrics["images"]["calibration"]
     parent = evaluated(store, graphs.simplified.path, data / "val", None)
     found = []
     for number in range(config.study):
         seed = project.recipe.data.seed + 1 + number
-        drawn = store.run(draw, train=data / "train", count=project.samples, seed=seed)
+        drawn = store.run(draw, train=data / "train", count=count, seed=seed)
         candidates = quantizer_of(store, project.recipe, graphs.simplified.path, drawn.path, target).first()
         int8 = evaluated(store, candidates.path / INT8, data / "val", target)
         found.append({"top1": float(int8.metrics["top1"]), "agreement": agree(parent.path, int8.path)})

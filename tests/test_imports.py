@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     # What is said and asked.
     "errors": set(),
     "expected": set(),
+    "frames": {"errors"},
     "toml": {"errors"},
     "run": set(),
     "strict": {"errors", "expected"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "target": {"errors", "recipe", "strict", "toml"},
     "budget": {"recipe"},
     "beside": {"errors"},
-    "ref": {"errors"},
+    "ref": {"errors", "frames"},
     "hashes": set(),
     "reasons": set(),
     "store": {"hashes", "reasons", "ref", "run"},
@@ -45,8 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {"recipe"},
     "front": {"constants", "errors", "workload"},
     # Data and training.
-    "workload": {"errors", "recipe", "ref", "run", "store"},
-    "models": {"errors", "recipe", "ref", "run", "store", "workload"},
+    "workload": {"errors", "frames", "recipe", "ref", "run", "store"},
+    "models": {"errors", "frames", "recipe", "ref", "run", "store", "workload"},
     "train": {"errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},

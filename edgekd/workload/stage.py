@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from edgekd.errors import DataError, EdgekdError
+from edgekd.frames import said
 from edgekd.recipe import Data
 from edgekd.ref import Ref
 from edgekd.run import Run
@@ -21,7 +22,7 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
     """Write <split>/images.npy (uint8 [N, H, W, 3]) and <split>/labels.npy for train, val, test and calibration.
 
     `source` is an image folder, a function that returns a Dataset, or "digits". The calibration images are drawn
-    from train, seeded and stratified, never from test. Raises DataError.
+    from train, seeded and stratified, never from test: all of train where it holds no more. Raises DataError.
     """
     data = _read(source, val, config, run)
     train, held = data.train, data.val
@@ -33,12 +34,8 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
             )
         kept, out_of_train = hold_out(train.labels, config.val_fraction, config.seed)
         train, held = data.train.take(kept), data.train.take(out_of_train)
-    if calibration > len(train.labels):
-        raise DataError(
-            f"quantize.samples = {calibration}, but train has only {len(train.labels)} images",
-            f"set quantize.samples to at most {len(train.labels)}, or add images",
-        )
-    chosen = train.take(stratified(train.labels, calibration, config.seed))
+    drawn = stratified(train.labels, min(calibration, len(train.labels)), config.seed)
+    chosen = train.take(drawn)
     splits = {"train": train, "val": held, "test": data.test, "calibration": chosen}
     for name, split in splits.items():
         arrays.save(split, out / name)
@@ -73,12 +70,15 @@ def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) ->
         data = source.load()()
     except EdgekdError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The user's own code: it may raise anything.
-        raise DataError(f'"{source.spec}" raised {type(error).__name__}: {error}', "mend the data function") from None
+        raise DataError(f'"{source.spec}" raised {said(error, source.folder)}', "mend the data function") from None
+    if data is None:
+        raise DataError(f'"{source.spec}" returned None', "forgot `return`? it must return an edgekd.Dataset")
     if not isinstance(data, Dataset):
         raise DataError(
-            f'"{source.spec}" returned a {type(data).__name__}', "it must return an edgekd.Dataset (see the README)"
+            f'"{source.spec}" returned a {type(data).__name__}',
+            "it must return an edgekd.Dataset(train, test, classes)",
         )
     for split in (data.train, data.test, *([data.val] if data.val else [])):
         height, width = split.images.shape[1:3]
