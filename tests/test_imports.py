@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "store", "models", "train", "workload"},
     "prune": {"errors", "latency", "recipe", "ref", "run", "store", "models", "train", "workload"},
-    "export": {"pooling", "errors", "ref", "run", "store", "front", "runtime", "models", "workload"},
+    "export": {"pooling", "errors", "frames", "ref", "run", "store", "front", "runtime", "models", "workload"},
     "quantize": {
         "constants",
         "pooling",

@@ -410,3 +410,20 @@ def test_more_calibration_images_than_train_has_are_refused_only_where_they_are_
     assert lines[:2] == ["prepare: unchanged, from the store", "initialise would run: not run before"]
     (calibration,) = (folder / ".edgekd").glob("prepare-*/data/calibration/labels.npy")
     assert len(np.load(calibration)) == 32
+
+
+def test_a_forward_that_decides_by_values_is_one_error_with_its_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of torch's own dump of the graph reaches the terminal."""
+    branching = changed(
+        "        return self.fc(y)", "        if y.sum() > 0:\n            y = y + 1\n        return self.fc(y)"
+    )
+    message, hint = stopped(written(tmp_path, branching))
+    assert message == (
+        '"nets:make" cannot be exported: its forward decides by the values of a tensor '
+        "(nets.py, line 12: if y.sum() > 0:)"
+    )
+    assert "no control flow on tensor values (torch.where chooses without)" in hint
+    out, err = capfd.readouterr()
+    assert "def forward" not in out + err
