@@ -78,7 +78,7 @@ def build(
     """
     request = replace(_request(recipe, targets, out, store), insist=insist)
     stages = Store(request.store, run, _from(from_stage))
-    check_writable(request.out)
+    check_writable(request.out, [f"{request.project.recipe.name}-{target.name}" for target in request.targets])
     place = resolve(request.project.recipe.compute)
     data = _prepare(stages, request.project)
     _rehearse(request, place, data, run or Run())
@@ -145,10 +145,15 @@ def _from(stage: str) -> frozenset[str]:
     if not stage:
         return frozenset()
     if stage not in STAGES:
-        raise EdgekdError(
-            f'--from: unknown stage "{stage}"', f"{did_you_mean(stage, STAGES)}stages: {', '.join(STAGES)}"
-        )
+        raise EdgekdError(f'--from: unknown stage "{stage}"', f"{_meant(stage)}stages: {', '.join(STAGES)}")
     return frozenset(STAGES[STAGES.index(stage) :])
+
+
+def _meant(stage: str) -> str:
+    """Return which stages were meant, where the word is another one for what they do."""
+    others = {"train": ("teacher", "distill"), "data": ("prepare",), "finetuning": ("finetune",), "int8": ("quantize",)}
+    meant = [known for word, stages in others.items() if word in stage.lower() for known in stages if known in STAGES]
+    return f"did you mean {' or '.join(meant)}? " if meant else did_you_mean(stage, STAGES)
 
 
 def _prepare(store: Store, project: Project) -> Artifact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import pickle
 import tomllib
@@ -19,8 +20,10 @@ import edgekd
 from edgekd import pipeline
 from edgekd import recipe as recipes
 from edgekd.errors import EdgekdError, ModelError, RecipeError
+from edgekd.models.cifar_resnet import CifarResNet
 from edgekd.models.network import read_weights
 from edgekd.models.stage import initialise
+from edgekd.prune.protecting import protected
 from edgekd.recipe import Model
 from edgekd.ref import resolve
 from edgekd.run import Run
@@ -427,3 +430,75 @@ def test_a_forward_that_decides_by_values_is_one_error_with_its_line(
     assert "no control flow on tensor values (torch.where chooses without)" in hint
     out, err = capfd.readouterr()
     assert "def forward" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("file", "message", "hint"),
+    [
+        ("dist", "cannot write to {out}: {out} is a file", "choose another folder with --out"),
+        ("dist/r-arm64", "cannot write {out}/r-arm64: it is a file", "move it away, or choose another folder"),
+    ],
+)
+def test_a_file_where_the_bundle_goes_is_found_before_any_work(
+    tmp_path: Path, file: str, message: str, hint: str
+) -> None:
+    folder = written(tmp_path)
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text("")
+    said, help_ = stopped(folder)
+    assert said == message.format(out=folder / "dist")
+    assert help_.startswith(hint)
+    assert not list((folder / ".edgekd").glob("prepare-*"))
+
+
+def test_a_folder_that_may_not_be_written_is_found_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a user without rights: root may write anywhere, so the system's answer is given in its place."""
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    folder = written(tmp_path)
+    (folder / "dist").mkdir()
+    monkeypatch.setattr(Path, "write_bytes", denied)
+    message, hint = stopped(folder)
+    assert (message, hint) == (
+        f"cannot write to {folder / 'dist'}: Permission denied",
+        "choose another folder with --out",
+    )
+    assert not list((folder / ".edgekd").glob("prepare-*"))
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("layer1.0.conv3", "the nearest: layer1.0.conv2, layer1.0.conv1, "),
+        ("linaer", "the nearest: linear"),
+        ("conv2", "the nearest: layer1.0.conv2, layer2.0.conv2, layer3.0.conv2, conv1"),
+        ("zzzzzz", "such as: conv1, layer1, layer2, layer3, linear"),
+    ],
+)
+def test_a_misspelt_layer_to_protect_lists_the_nearest(path: str, hint: str) -> None:
+    """Only paths that `protect` takes are listed."""
+    module = CifarResNet(1, 4, widths=(4, 8, 16))
+    with pytest.raises(ModelError, match=f'prune.protect: no layer "{path}"') as caught:
+        protected(module, (path,))
+    assert caught.value.hint.startswith(hint)
+    for name in caught.value.hint.partition(": ")[2].split(", "):
+        assert protected(module, (name,))
+
+
+@pytest.mark.parametrize(
+    ("stage", "meant"),
+    [
+        ("train", "did you mean teacher or distill? stages: prepare, "),
+        ("training", "did you mean teacher or distill? "),
+        ("distil", 'did you mean "distill"? '),
+    ],
+)
+def test_a_stage_by_another_word_lists_what_it_may_mean(tmp_path: Path, stage: str, meant: str) -> None:
+    with pytest.raises(EdgekdError) as caught:
+        pipeline.plan(recipes.load(written(tmp_path)), ["arm64"], from_stage=stage)
+    assert caught.value.message == f'--from: unknown stage "{stage}"'
+    assert caught.value.hint.startswith(meant)
