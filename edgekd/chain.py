@@ -15,7 +15,7 @@ from edgekd.models.stage import initialise
 from edgekd.products import LatencyCut, Networks
 from edgekd.project import Project, bare, with_selection
 from edgekd.prune.stage import couple
-from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Training, least_top1
+from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Teacher, Training, least_top1
 from edgekd.store import Artifact, PlanEndsError, Store
 from edgekd.target import Target
 from edgekd.train import precision
@@ -59,9 +59,11 @@ def chain(store: Store, project: Project, place: Place, data: Artifact, target: 
     if recipe.prune is None:
         return Networks(data, teacher, students[0], students[0], (), None, over_seeds)
     cuts, latency = _cuts(cutter, students[0], teacher, recipe.prune)
-    starts = [cuts[-1] for _ in _seeds(recipe.prune.recovery)]
-    finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, place)
-    over_seeds["pruned"] = tuple(finals)
+    finals = [cuts[-1]]
+    if (recovery := recipe.prune.recovery) is not None:
+        starts = [cuts[-1] for _ in _seeds(recovery)]
+        finals = _under_teacher(store, project, "recover", starts, teacher, data, recovery, place)
+        over_seeds["pruned"] = tuple(finals)
     return Networks(data, teacher, students[0], finals[0], tuple(cuts), latency, over_seeds)
 
 
@@ -70,9 +72,12 @@ def _cuts(
 ) -> tuple[list[Artifact], LatencyCut | None]:
     if isinstance(config, Sparse):
         return [cutter.sparse(whole, config)], None
-    short = config.recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
+    recovery = config.recovery
 
     def recovered(cut: Artifact) -> Artifact:
+        if recovery is None:
+            return cut
+        short = recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
         store, project, data, place = cutter.store, cutter.project, cutter.data, cutter.place
         return _under_teacher(store, project, "recover", [cut], teacher, data, short, place)[0]
 
@@ -106,7 +111,7 @@ def _settled_epochs(
         own = _paced(store, project, "teacher", teacher, None, data, own, place)
     if distilling is not None:
         distilling = _paced(store, project, "distill", student, teacher, data, distilling, place)
-    if recipe.prune is not None:
+    if recipe.prune is not None and recipe.prune.recovery is not None:
         _paced(store, project, "recover", student, teacher, data, recipe.prune.recovery, place)
     return own, distilling
 
@@ -234,11 +239,29 @@ def _check_teacher(store: Store, project: Project, data: Artifact, teacher: Arti
     measured = evaluated(store, graph.path, data.path / "val", None).metrics
     if not measured:
         return  # only planned
-    asked = project.recipe.teacher.min_teacher
-    least = asked if asked is not None else least_top1(len(store.metrics(data)["classes"]))
+    config, classes = project.recipe.teacher, len(store.metrics(data)["classes"])
+    least = config.min_teacher if config.min_teacher is not None else least_top1(classes)
     if measured["top1"] < least:
         raise ModelError(
             f"the teacher is right on {100 * measured['top1']:.1f} % of the validation images, "
-            f"less than {100 * least:.1f} %",
-            "suspects: the order of the classes (data.labels), mean and std, RGB against BGR; or lower min_teacher",
+            f"less than {100 * least:.1f} %, {_least_of(config, classes)}",
+            _to_mend(config),
         )
+
+
+def _least_of(config: Teacher, classes: int) -> str:
+    """Say where the least accuracy of a teacher comes from."""
+    if config.min_teacher is not None:
+        return "which teacher.min_teacher asks for"
+    chance = 1 / classes
+    guessing = f"guessing among {classes} classes ({100 * chance:.1f} %)"
+    return f"three times {guessing}" if least_top1(classes) == 3 * chance else f"half way from {guessing} to 100 %"
+
+
+def _to_mend(config: Teacher) -> str:
+    """Say what to change of a teacher that is far too low; one that was trained here knows no other classes."""
+    lower = "or lower teacher.min_teacher"
+    if config.weights:
+        return f"suspects: the order of the classes (data.labels), mean and std, RGB against BGR; {lower}"
+    length = f'budget, now "{config.train.budget}"' if config.train.budget else f"epochs, now {config.train.epochs}"
+    return f"train it longer: raise teacher.train.{length}; or give it weights; {lower}"

@@ -209,8 +209,10 @@ class Cutter:
         return float(self.store.choose("prune-latency", asked, measured))
 
 
-def _watched(recovery: Distill) -> tuple[str, ...]:
+def _watched(recovery: Distill | None) -> tuple[str, ...]:
     """Return the student's layers that recovery will look at."""
+    if recovery is None:
+        return ()
     return tuple(dict.fromkeys(term.student for term in recovery.terms if isinstance(term, FeatureLoss)))
 
 

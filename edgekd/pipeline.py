@@ -15,6 +15,7 @@ from edgekd import target as shipped_targets
 from edgekd.beside import check_writable
 from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
+from edgekd.cautions import cautions, counts
 from edgekd.chain import chain
 from edgekd.compilation import compile_for, evaluated, exported, quantizer_of
 from edgekd.errors import DivergedError, EdgekdError, ModelError, TargetError, did_you_mean
@@ -164,6 +165,8 @@ def _prepare(store: Store, project: Project) -> Artifact:
     data = store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
     if data.metrics:  # none where it is only planned
         project.check_samples(data.metrics["images"]["calibration"])
+        for line in cautions(project.recipe, counts(data.path / "train", data.metrics["classes"])):
+            store.say(f"warning: {line}")
     return data
 
 

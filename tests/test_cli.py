@@ -231,7 +231,11 @@ def test_teacher_far_below_what_it_should_score_names_the_suspects(edgekd: Edgek
     torch.save(toy_models.teacher(3).state_dict(), recipe / "w.pt")
     arguments = ["--set", "teacher.weights=w.pt", "--set", "teacher.mean=[0,0,0]", "--set", "teacher.std=[1,1,1]"]
     result = edgekd("build", *arguments, "--set", "teacher.min_teacher=0.99")
-    says(result, "the teacher is right on", "the order of the classes (data.labels), mean and std, RGB against BGR")
+    says(
+        result,
+        "less than 99.0 %, which teacher.min_teacher asks for",
+        "the order of the classes (data.labels), mean and std, RGB against BGR",
+    )
     wrote_nothing(recipe)
 
 

@@ -74,11 +74,12 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": {"beside", "errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
     "products": {"store"},
+    "cautions": {"recipe", "workload"},
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
     "quantizing": {"host", "recipe", "target", "store", "quantize", "workload"},
     "ship": {"errors", "quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
-    "quantization": {"ship", "store"},
+    "quantization": {"ship", "store", "target"},
     "standalone": {"beside", "errors", "recipe", "run", "target", "host", "store", "runtime", "front", "operators"}
     | {"constants", "ref", "quantizing", "ship", "quantization", "bench", "bundle", "evaluate", "quantize", "workload"},
     "outcome": {
@@ -127,7 +128,7 @@ ALLOWED: dict[str, set[str]] = {
     "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "cutting", "store", "target"}
     | {"models", "train", "distill", "prune"},
     "pipeline": {"beside", "errors", "recipe", "ref", "run", "target", "host", "store", "runtime"}
-    | {"products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
+    | {"cautions", "products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
     | {"evaluate", "quantize", "workload", "train", "bundle", "report"},
     "cli": {
         "errors",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import RecipeError
-from edgekd.recipe import Budget, Hint, Recipe, digits, load, parse
+from edgekd.recipe import Budget, Distill, Hint, Recipe, digits, load, parse
 from edgekd.recipe.losses import Dkd, Kd
 
 MINIMAL: dict[str, Any] = {"name": "r", "data": {"source": "digits"}, "teacher": {"model": "m:f"}}
@@ -26,9 +26,12 @@ def refused(overrides: list[str] | None = None, **tables: Any) -> RecipeError:
 
 def test_a_missing_table_skips_its_stage_and_an_empty_one_takes_the_defaults() -> None:
     recipe = parsed(prune={})
+    recovering = parsed(prune={"recovery": {}})
     assert (recipe.quantize, recipe.distill, recipe.student) == (None, None, None)
     assert recipe.prune is not None
-    assert (recipe.prune.budgets, recipe.prune.block, recipe.prune.recovery.epochs) == ({"keep_macs": 0.7}, 16, 10)
+    assert (recipe.prune.budgets, recipe.prune.block, recipe.prune.recovery) == ({"keep_macs": 0.7}, 16, None)
+    assert recovering.prune is not None
+    assert recovering.prune.recovery == Distill()
 
 
 def test_the_folder_is_where_the_recipe_lies_and_never_part_of_its_values() -> None:
@@ -149,6 +152,7 @@ def test_overrides_reach_arrays_tables_booleans_and_deep_keys() -> None:
     assert recipe.data.shape == (8, 16)
     assert recipe.data.skip_unreadable is True
     assert recipe.prune is not None
+    assert recipe.prune.recovery is not None
     assert recipe.prune.recovery.lr == 0.5
 
 

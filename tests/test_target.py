@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgekd import target as targets
@@ -111,6 +112,22 @@ def test_a_wrong_value_names_key_and_value(tmp_path: Path, old: str, new: str, k
 def test_an_int8_table_and_int8_precision_belong_together(tmp_path: Path, text: str) -> None:
     message = refused(written(tmp_path, text)).message
     assert message.endswith('an [int8] table and precision = "int8" belong together')
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "newest"), [("opset", 18, onnx.defs.onnx_opset_version()), ("ir", 8, onnx.IR_VERSION)]
+)
+def test_what_no_onnx_knows_is_refused_when_the_target_is_read(
+    tmp_path: Path, key: str, least: int, newest: int
+) -> None:
+    """The newest that onnx knows is taken, the next is not; torch's exporter would fall back in silence."""
+    error = refused(written(tmp_path, GOOD.replace("providers", f"{key} = {newest + 1}\nproviders")))
+    assert (
+        error.message == f"board.toml: runtime.{key}: {newest + 1} is newer than all that onnx {onnx.__version__} knows"
+    )
+    assert error.hint == f"from {least} to {newest}: the newest that the device's onnxruntime takes"
+    runtime = targets.load(written(tmp_path, GOOD.replace("providers", f"{key} = {newest}\nproviders"))).runtime
+    assert getattr(runtime, key) == newest
 
 
 def test_a_file_that_is_no_toml_is_a_target_error(tmp_path: Path) -> None:

@@ -113,13 +113,24 @@ class Prune(Table):
     images: Annotated[int, Field(ge=2)] = 1024
     """Training images that `taylor` and `activation` look at, and `sensitivity` at most."""
     steps: Annotated[int, Field(ge=1, le=100)] = 1
-    """Cut in so many steps, with `between` epochs of recovery after each but the last."""
+    """Number of equal steps to cut in, with `between` epochs of recovery after each but the last."""
     between: Annotated[int, Field(ge=1)] = 1
+    """Epochs of recovery between two steps."""
     protect: tuple[str, ...] = Field(default=(), examples=[["conv1"]])
     """Paths of layers, or of what holds layers: their output channels stay, and the blocks that hold them."""
     seed: Seed = 0
     """Of `random`."""
-    recovery: Distill = Distill(epochs=10, lr=0.02)
+    recovery: Distill | None = None
+    """Missing: what is left is not trained again."""
+
+    @model_validator(mode="after")
+    def _steps_recover(self) -> Prune:
+        if self.steps > 1 and self.recovery is None:
+            raise ValueError(
+                f"steps = {self.steps} recovers between its steps, and there is no [prune.recovery]",
+                "add [prune.recovery], which may be empty; or leave out steps",
+            )
+        return self
 
     @property
     def budgets(self) -> dict[str, float]:
@@ -141,7 +152,8 @@ class Sparse(Table):
     """The largest weights of all layers together, or the same part of each."""
     protect: tuple[str, ...] = ()
     """Paths of layers, or of what holds layers, whose weights stay."""
-    recovery: Distill = Distill(epochs=10, lr=0.02)
+    recovery: Distill | None = None
+    """Missing: what is left is not trained again."""
 
     @property
     def kept_of(self) -> tuple[int, int]:
@@ -262,7 +274,7 @@ class Recipe(Table):
             )
         if self.finetune is not None and self.quantize is None:
             raise ValueError("[finetune] trains what int8 will round", "add [quantize], or leave it out")
-        if self.prune is not None and self.prune.recovery.sparsity:
+        if self.prune is not None and self.prune.recovery is not None and self.prune.recovery.sparsity:
             raise ValueError("prune.recovery.sparsity comes too late", "distill.sparsity, before the cut, is the place")
         return self
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from edgekd.errors import DataError, EdgekdError
 from edgekd.frames import said
 from edgekd.recipe import Data
@@ -12,7 +14,7 @@ from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.store import Metrics, stage
 from edgekd.workload import arrays, folder
-from edgekd.workload.dataset import Dataset, Images
+from edgekd.workload.dataset import Dataset, Images, Split
 from edgekd.workload.digits import digits
 from edgekd.workload.splits import hold_out, stratified
 
@@ -34,6 +36,7 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
             )
         kept, out_of_train = hold_out(train.labels, config.val_fraction, config.seed)
         train, held = data.train.take(kept), data.train.take(out_of_train)
+        _check_left(data, train, config)
     drawn = stratified(train.labels, min(calibration, len(train.labels)), config.seed)
     chosen = train.take(drawn)
     splits = {"train": train, "val": held, "test": data.test, "calibration": chosen}
@@ -88,6 +91,18 @@ def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) ->
                 f"set data.size = [{height}, {width}] in the recipe, the same for every split",
             )
     return data
+
+
+def _check_left(data: Dataset, train: Split, config: Data) -> None:
+    """Raise DataError where all images of a class were held out."""
+    before, after = (np.bincount(split.labels, minlength=len(data.classes)) for split in (data.train, train))
+    for name, had, has in zip(data.classes, before, after, strict=True):
+        if had and not has:
+            raise DataError(
+                f'too few images: class "{name}" has {had} in train, and none is left when {config.val_fraction:g} of '
+                "train are held out for validation",
+                "add images, or name a data.val folder",
+            )
 
 
 def _in_both(train: Images, test: Images) -> int:
