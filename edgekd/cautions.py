@@ -1,4 +1,4 @@
-"""What is no error, and yet is seldom meant: said once, before anything trains."""
+"""Settings and data that are valid but seldom intended: reported once, before anything trains."""
 
 from __future__ import annotations
 

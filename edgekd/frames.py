@@ -5,9 +5,8 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-from edgekd.errors import first_line
-
 _PACKAGE = Path(__file__).parent
+_LONGEST = 300
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -15,9 +14,9 @@ def said(error: BaseException, folder: Path) -> str:
     """Return what an exception says in one line, with the last line of code below `folder` that it went through."""
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({'' if error.code is None else repr(error.code)}){place(error, folder)}"
-    text = error.msg if isinstance(error, SyntaxError) else first_line(error)
-    kind = type(error).__name__
-    return f"{kind if text in {kind, 'None'} else f'{kind}: {text}'}{place(error, folder)}"
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
+    shown = f"{text[:_LONGEST]}…" if len(text) > _LONGEST else text
+    return f"{type(error).__name__}{f': {shown}' if shown else ''}{place(error, folder)}"
 
 
 def place(error: BaseException, folder: Path) -> str:

@@ -75,7 +75,7 @@ def _reason(complaint: Any, place: _Place) -> tuple[str, str]:
             return (f"{key}: {_lower(reason)}" if key else reason), (hint[0] if hint else "")
         case "json_invalid":
             # Half of a surrogate pair, as an argument that is not UTF-8 becomes one.
-            return "a value is no valid text", "write it in UTF-8"
+            return "a value is not valid text", "write it in UTF-8"
         case kind:
             said = "must be a table" if kind in _TABLE else _lower(complaint["msg"])
             unquoted = "numbers, true and false stand without quotes; "

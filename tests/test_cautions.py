@@ -1,4 +1,4 @@
-"""What is seldom meant is said, and what is usual is not."""
+"""What is seldom intended is reported, and what is usual is not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_batch_larger_than_the_data_is_named_in_one_line() -> None:
     ]
 
 
-def test_a_batch_as_large_as_the_data_is_no_matter() -> None:
+def test_a_batch_as_large_as_the_data_is_not_mentioned() -> None:
     assert said({"a": 64, "b": 64}) == []
 
 

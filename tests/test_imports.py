@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     # What is said and asked.
     "errors": set(),
     "expected": set(),
-    "frames": {"errors"},
+    "frames": set(),
     "toml": {"errors"},
     "run": set(),
     "strict": {"errors", "expected"},

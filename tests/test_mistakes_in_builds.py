@@ -146,7 +146,7 @@ def test_pruning_without_a_recovery_trains_nothing_and_the_report_says_so(tmp_pa
 
 
 def test_a_teacher_that_was_trained_too_short_is_told_to_train_longer(tmp_path: Path) -> None:
-    """Images are noise: whatever is learned of them in an epoch, it is no class."""
+    """The images are noise: one epoch cannot learn their classes."""
     folder = written(tmp_path, recipe='name = "r"\ndata = { source = "images:load", size = 16 }\n')
     given = ("teacher={ model = 'nets:make', train = { epochs = 1, batch = 16 } }",)
     with pytest.raises(ModelError) as caught:

@@ -59,7 +59,7 @@ def test_clipped_sums_nodes_in_float_and_the_study_have_lines_of_their_own() -> 
     )
 
 
-def test_clipping_on_x86_is_no_matter_of_an_arm_build() -> None:
+def test_clipping_on_x86_is_not_mentioned_in_an_arm_build() -> None:
     made = shipped(saturation={"sums": 1000, "clipped": 10, "layers": ["conv1"]})
     assert [line for line in notes(load("arm64"), made, REPAIRED, {}, ()) if "x86" in line] == []
     assert len(notes(load("cpu-vnni"), made, REPAIRED, {}, ())) == len(notes(load("arm64"), made, REPAIRED, {}, ())) + 1

@@ -1,4 +1,4 @@
-"""What a file is that was given as weights and holds none that can be read."""
+"""What a file given as weights really is, where no weights can be read from it."""
 
 from __future__ import annotations
 
