@@ -180,7 +180,11 @@ NO_WEIGHTS: dict[str, Callable[[], bytes]] = {
             "save the tensors alone",
         ),
         ("pickle", "it is a pickle of Python objects, which run code when they are loaded", "save the tensors alone"),
-        ("half", "it is a torch file that was cut short, of 4000 bytes", "download the file itself again"),
+        (
+            "half",
+            "it is a torch file that is damaged or was cut short, of 4000 bytes",
+            "download the file itself again",
+        ),
     ],
 )
 def test_what_is_not_weights_is_named_for_what_it_is(tmp_path: Path, kind: str, message: str, hint: str) -> None:

@@ -34,7 +34,7 @@ def foreign(file: Path) -> tuple[str, str] | None:
         return "an HTML page" if b"html" in text else "an XML file", f"a login or an error came instead: {_AGAIN}"
     if text.startswith((b'{"', b"[{", b"{\n")):
         return "JSON text", f"perhaps a server's error: {_AGAIN}"
-    if zipfile.is_zipfile(file) and _is_torchscript(file):
+    if _is_torchscript(file):
         return "a TorchScript program", f"{_TENSORS} (of torch.jit.load(…))"
     return next(((kind, hint) for magic, kind, hint in _FORMATS if head.startswith(magic)), None)
 
@@ -53,10 +53,10 @@ def refused(file: Path, error: Exception) -> tuple[str, str]:
         return f"it holds pickled Python objects ({pickled[1]}), which run code when they are loaded", _TENSORS
     with file.open("rb") as stream:
         head = stream.read(4)
-    if head.startswith(b"PK") and not zipfile.is_zipfile(file):
-        return f"it is a torch file that was cut short, of {file.stat().st_size} bytes", _AGAIN
+    if head.startswith(b"PK") and _names(file) is None:
+        return f"it is a torch file that is damaged or was cut short, of {file.stat().st_size} bytes", _AGAIN
     if head.startswith(b"PK"):
-        return "it is a zip archive, and not one that torch reads", _TENSORS
+        return "it is a zip archive that torch cannot read, or a damaged torch file", _AGAIN
     if head.startswith(b"\x80"):
         return "it is a pickle of Python objects, which run code when they are loaded", _TENSORS
     if file.suffix == ".safetensors":
@@ -65,8 +65,13 @@ def refused(file: Path, error: Exception) -> tuple[str, str]:
 
 
 def _is_torchscript(file: Path) -> bool:
+    return any(name.endswith("/constants.pkl") for name in _names(file) or ())
+
+
+def _names(file: Path) -> list[str] | None:
+    """Return the names inside a zip archive, or None for what is not one."""
     try:
         with zipfile.ZipFile(file) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+            return archive.namelist()
     except _BROKEN:
-        return False
+        return None
