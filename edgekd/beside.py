@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,10 +75,16 @@ def replaced(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Try to write where folders will go, before any work, and leave nothing. Raises EdgekdError."""
+def check_writable(folder: Path, names: Sequence[str] = ()) -> None:
+    """Try to write where folders of these names will go, before any work, and leave nothing. Raises EdgekdError."""
     probe = folder / ".edgekd-probe"
     try:
+        for place in (folder, *folder.parents):
+            if place.exists() and not place.is_dir():
+                raise EdgekdError(f"cannot write to {folder}: {place} is a file", _HINT)
+        for name in names:
+            if (folder / name).exists() and not (folder / name).is_dir():
+                raise EdgekdError(f"cannot write {folder / name}: it is a file", f"move it away, or {_HINT}")
         made = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")

@@ -17,7 +17,7 @@ from edgekd.models.stage import initialise
 from edgekd.products import LatencyCut, Networks, OverSeeds
 from edgekd.project import Project, bare, with_selection
 from edgekd.prune.stage import couple
-from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Training, least_top1
+from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Teacher, Training, least_top1
 from edgekd.ref import Ref
 from edgekd.stage import Artifact, PlanEndsError
 from edgekd.store import Store
@@ -63,9 +63,12 @@ def chain(store: Store, project: Project, place: Place, data: Artifact, target: 
     if recipe.prune is None:
         return Networks(data, teacher, student, student, (), None, (("student", tuple(students)),))
     cuts, latency = _cuts(cutter, student, teacher, recipe.prune, places)
-    starts = [cuts[-1] for _ in _seeds(recipe.prune.recovery)]
-    finals = _under_teacher(store, project, "recover", starts, teacher, data, recipe.prune.recovery, places)
-    over_seeds: OverSeeds = (("student", tuple(students)), ("pruned", tuple(finals)))
+    finals = [cuts[-1]]
+    over_seeds: OverSeeds = (("student", tuple(students)),)
+    if (recovery := recipe.prune.recovery) is not None:
+        starts = [cuts[-1] for _ in _seeds(recovery)]
+        finals = _under_teacher(store, project, "recover", starts, teacher, data, recovery, places)
+        over_seeds += (("pruned", tuple(finals)),)
     return Networks(data, teacher, student, finals[0], tuple(cuts), latency, over_seeds)
 
 
@@ -74,9 +77,12 @@ def _cuts(
 ) -> tuple[list[Artifact], LatencyCut | None]:
     if isinstance(config, Sparse):
         return [cutter.sparse(whole, config)], None
-    short = config.recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
+    recovery = config.recovery
 
     def recovered(cut: Artifact) -> Artifact:
+        if recovery is None:
+            return cut
+        short = recovery.model_copy(update={"epochs": config.between, "budget": "", "seeds": ()})
         return _under_teacher(cutter.store, cutter.project, "recover", [cut], teacher, cutter.data, short, places)[0]
 
     return cutter.channels(whole, config, recovered)
@@ -109,7 +115,7 @@ def _settled_epochs(
         own = _paced(store, project, "teacher", teacher, None, data, own, places.teacher)
     if distilling is not None:
         distilling = _paced(store, project, "distill", student, teacher, data, distilling, places.student)
-    if recipe.prune is not None:
+    if recipe.prune is not None and recipe.prune.recovery is not None:
         _paced(store, project, "recover", student, teacher, data, recipe.prune.recovery, places.student)
     return own, distilling
 
@@ -118,12 +124,16 @@ def _initialised(store: Store, project: Project, data: Artifact, of_teacher: boo
     recipe = project.recipe
     model = recipe.teacher if of_teacher else recipe.student or recipe.teacher
     seed = 0 if model.weights else seed  # then it decides nothing
-    return store.run(
-        initialise.of("teacher" if of_teacher else "student"),
-        code=project.teacher if of_teacher else project.student,
-        weights=project.teacher_weights if of_teacher else project.student_weights,
-        config=bare(model), classes=len(data.metrics["classes"]), shape=recipe.data.shape, seed=seed,
-    )  # fmt: skip
+    subject = "teacher" if of_teacher else "student"
+    try:
+        return store.run(
+            initialise.of(subject),
+            code=project.teacher if of_teacher else project.student,
+            weights=project.teacher_weights if of_teacher else project.student_weights,
+            config=bare(model), classes=len(data.metrics["classes"]), shape=recipe.data.shape, seed=seed,
+        )  # fmt: skip
+    except ModelError as error:
+        raise ModelError(f"{subject}: {error.message}", error.hint) from None
 
 
 def _under_teacher(
@@ -255,11 +265,29 @@ def _check_teacher(store: Store, project: Project, data: Artifact, teacher: Arti
     measured = evaluated(store, graph.path, data.path / "val", None, "teacher").measured
     if measured is None:
         return  # only planned
-    asked = project.recipe.teacher.min_teacher
-    least = asked if asked is not None else least_top1(len(data.metrics["classes"]))
+    config, classes = project.recipe.teacher, len(data.metrics["classes"])
+    least = config.min_teacher if config.min_teacher is not None else least_top1(classes)
     if measured["top1"] < least:
         raise ModelError(
             f"the teacher is right on {100 * measured['top1']:.1f} % of the validation images, "
-            f"less than {100 * least:.1f} %",
-            "suspects: the order of the classes (data.labels), mean and std, RGB against BGR; or lower min_teacher",
+            f"less than {100 * least:.1f} %, {_least_of(config, classes)}",
+            _to_mend(config),
         )
+
+
+def _least_of(config: Teacher, classes: int) -> str:
+    """Say where the least accuracy of a teacher comes from."""
+    if config.min_teacher is not None:
+        return "which teacher.min_teacher asks for"
+    chance = 1 / classes
+    guessing = f"guessing among {classes} classes ({100 * chance:.1f} %)"
+    return f"three times {guessing}" if least_top1(classes) == 3 * chance else f"half way from {guessing} to 100 %"
+
+
+def _to_mend(config: Teacher) -> str:
+    """Say what to change of a teacher that is far too low; one that was trained here knows no other classes."""
+    lower = "or lower teacher.min_teacher"
+    if config.weights:
+        return f"suspects: the order of the classes (data.labels), mean and std, RGB against BGR; {lower}"
+    length = f'budget, now "{config.train.budget}"' if config.train.budget else f"epochs, now {config.train.epochs}"
+    return f"train it longer: raise teacher.train.{length}; or give it weights; {lower}"

@@ -60,7 +60,8 @@ def _of_the_system(error: OSError) -> tuple[str, str]:
 def _can_print() -> bool:
     """Whether stdout takes what is printed; where it does not, nothing more is sent to it."""
     try:
-        sys.stdout.flush()
+        # Not by flushing: what could not be written is forgotten, and the next flush succeeds.
+        os.write(sys.stdout.fileno(), b"\n")
     except OSError:
         # Else the interpreter tries again when it ends, and complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

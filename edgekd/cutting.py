@@ -31,6 +31,8 @@ from edgekd.train.device import Place
 _ROUNDS = 4
 _CLOSE = 0.97, 1.005
 """The part of the asked latency that is near enough: noise of a quiet machine is about 1 %."""
+_MATTERS = 0.005
+"""A part of the latency below which another setting is not worth naming."""
 Recovered = Callable[[Artifact], Artifact]
 
 
@@ -77,11 +79,15 @@ class Cutter:
         except PlanEndsError:
             return  # it is only planned: nothing is measured yet
         read = Table.model_validate_json(table.read_bytes())
-        least = smallest(whole.path, self.project.student, here, read, _watched(config.recovery), settings)
-        if least > config.keep_latency:
+
+        def least(update: dict[str, object]) -> float:
+            changed = settings.model_copy(update=update)
+            return smallest(whole.path, self.project.student, here, read, _watched(config.recovery), changed)
+
+        if (found := least({})) > config.keep_latency:
             raise ModelError(
-                f"prune.keep_latency = {config.keep_latency:g}: at least about {least:.3f} stays, however much is cut",
-                "raise prune.keep_latency, lower prune.block or prune.floor, or protect less",
+                f"prune.keep_latency = {config.keep_latency:g}: at least about {found:.3f} stays, however much is cut",
+                f"raise prune.keep_latency to {found + 0.01:.2f} or more{_lower(settings, found, least)}",
             )
 
     def _settings(self, config: Prune) -> Prune:
@@ -202,6 +208,19 @@ class Cutter:
         return float(self.store.choose("prune-latency", asked, measured))
 
 
-def _watched(recovery: Distill) -> tuple[str, ...]:
+def _watched(recovery: Distill | None) -> tuple[str, ...]:
     """Return the student's layers that recovery will look at."""
+    if recovery is None:
+        return ()
     return tuple(dict.fromkeys(term.student for term in recovery.terms if isinstance(term, FeatureLoss)))
+
+
+def _lower(settings: Prune, least: float, least_of: Callable[[dict[str, object]], float]) -> str:
+    """Name the settings by which less would stay than `least`, each alone."""
+    asked: dict[str, tuple[bool, dict[str, object]]] = {
+        "lower prune.block": (settings.block != 1, {"block": 1}),
+        "lower prune.floor": (settings.floor > 0, {"floor": 0.0}),
+        "leave out prune.protect": (bool(settings.protect), {"protect": ()}),
+    }
+    found = ((words, least_of(update)) for words, (is_set, update) in asked.items() if is_set)
+    return "".join(f"; or {words}: then {part:.3f} stays" for words, part in found if part < least - _MATTERS)

@@ -176,7 +176,9 @@ def _quantized_notes(judged: Judged, left: dict[str, int]) -> list[str]:
     if judged.shipped.precision != "int8":
         return []
     shares = profile.shares(judged.shipped.path, exact_here(judged.target, hosts.this(), 1))
-    notes = quantization.notes(judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study)
+    notes = quantization.notes(
+        judged.target, judged.shipped, judged.graphs.repaired, judged.cost_of_float, judged.study
+    )
     if not left:
         return notes
     named = ", ".join(
@@ -198,6 +200,9 @@ def _cut_notes(judged: Judged) -> list[str]:
     """Say what pruning brings, and how near a latency that was asked for came."""
     latency = judged.networks.latency
     notes = []
+    prune = judged.project.recipe.prune
+    if prune is not None and prune.recovery is None:
+        notes.append("what pruning left was not trained again: the recipe has no [prune.recovery]")
     if isinstance(judged.project.recipe.prune, Sparse):
         found = judged.networks.cuts[-1].metrics
         model = judged.shipped.path

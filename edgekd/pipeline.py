@@ -15,6 +15,7 @@ from edgekd import target as shipped_targets
 from edgekd.beside import check_writable
 from edgekd.bundle import write as bundle
 from edgekd.bundle.write import Contents
+from edgekd.cautions import cautions, counts
 from edgekd.chain import chain
 from edgekd.compilation import compile_for, evaluated, exported, quantizer_of
 from edgekd.errors import DivergedError, EdgekdError, ModelError, RecipeError, TargetError
@@ -77,7 +78,7 @@ def build(
     request = replace(_request(_loaded(recipe, overrides), targets, out, store), insist=insist)
     fresh = stages_from(from_stage)
     stages = Store(request.store, run, fresh)
-    check_writable(request.out)
+    check_writable(request.out, [f"{request.project.recipe.name}-{target.name}" for target in request.targets])
     place = resolve(request.project.recipe.compute)
     data = _prepare(stages, request.project)
     _rehearse(request, place, data, fresh, run or Run())
@@ -159,7 +160,12 @@ def _prepare(store: Store, project: Project) -> Artifact:
         store.repeat("prepare", "a function may give other images each time")
     # Where the images lie is not what they are: their content is hashed.
     config = project.recipe.data.model_copy(update={"path": "", "val": ""})
-    return store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
+    data = store.run(prepare, source=project.source, val=project.val, config=config, calibration=project.samples)
+    if data.measured is not None:
+        project.check_samples(data.metrics["images"]["calibration"])
+        for line in cautions(project.recipe, counts(data.path / "train", data.metrics["classes"])):
+            store.say(f"warning: {line}")
+    return data
 
 
 def _will_train(request: _Request, place: Place, data: Artifact, fresh: frozenset[str]) -> bool:
@@ -267,12 +273,12 @@ def _study(
     config = project.recipe.quantize
     if config is None or not config.study or graphs.repaired is None:
         return ()
-    data = networks.data.path
+    data, count = networks.data.path, networks.data.metrics["images"]["calibration"]
     parent = evaluated(store, graphs.simplified.path, data / "val", None, "float")
     found = []
     for number in range(config.study):
         seed = project.recipe.data.seed + 1 + number
-        drawn = store.run(draw, train=data / "train", count=project.samples, seed=seed)
+        drawn = store.run(draw, train=data / "train", count=count, seed=seed)
         candidates = quantizer_of(store, project.recipe, graphs.simplified.path, drawn.path, target).first()
         int8 = evaluated(store, candidates.path / INT8, data / "val", target, "int8")
         found.append({"top1": float(int8.metrics["top1"]), "agreement": agree(parent.path, int8.path)})

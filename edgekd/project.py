@@ -32,8 +32,17 @@ class Project:
 
     @property
     def samples(self) -> int:
-        """Calibration images; a float build takes the default number for its parity checks."""
+        """Calibration images, where train holds as many; a float build takes some for its parity checks."""
         return self.recipe.quantize.samples if self.recipe.quantize else 64
+
+    def check_samples(self, drawn: int) -> None:
+        """Raise DataError where the recipe itself names more calibration images than could be drawn."""
+        config = self.recipe.quantize
+        if config is not None and "samples" in config.model_fields_set and drawn < config.samples:
+            raise DataError(
+                f"quantize.samples = {config.samples}, but train has only {drawn} images",
+                f"set quantize.samples to at most {drawn}, leave it out to take all that there are, or add images",
+            )
 
     @property
     def start_saw_train(self) -> bool:

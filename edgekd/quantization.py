@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekd.ship import Shipped
 from edgekd.stage import Artifact
+from edgekd.target import Target
 
 
 def front_of(repaired: Artifact | None) -> dict[str, Any]:
@@ -28,7 +29,11 @@ def of(
 
 
 def notes(
-    shipped: Shipped, repaired: Artifact | None, cost: Mapping[str, float], study: Sequence[Mapping[str, float]]
+    target: Target,
+    shipped: Shipped,
+    repaired: Artifact | None,
+    cost: Mapping[str, float],
+    study: Sequence[Mapping[str, float]],
 ) -> list[str]:
     """Return a line for each thing that a user would want to know of an int8 or fp16 file."""
     if repaired is None:
@@ -38,7 +43,7 @@ def notes(
     found = [_how(made, repaired.metrics)]
     found += _kept(repaired.metrics)
     clipped = made["saturation"]
-    if clipped["clipped"]:
+    if clipped["clipped"] and target.device.architecture == "x86_64":
         part = clipped["clipped"] / clipped["sums"]
         found.append(
             f"on x86 without VNNI {clipped['clipped']} of {clipped['sums']} sums of two products ({part:.1e}) would "

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from edgekd.errors import EdgekdError, RecipeError, did_you_mean
+from edgekd.frames import place, said
 
 _PACKAGE = Path(__file__).parent
 _UNIQUE = "edgekd_recipe_"
@@ -65,16 +66,17 @@ def _module(name: str, folder: Path, spec: str) -> ModuleType:
     file = _local(name, folder)
     try:
         return importlib.import_module(name) if file is None else _load_local(name, file, folder)
-    except ImportError as error:
-        raise RecipeError(
-            f'"{spec}" does not import: {error}', f"is the module installed, or does it lie in {folder.name or '.'}/?"
-        ) from None
     except EdgekdError:
         raise
-    except Exception as error:
+    except ImportError as error:
+        raise RecipeError(
+            f'"{spec}" does not import: {error}{place(error, folder)}',
+            f"is the module installed, or does it lie in {folder.name or '.'}/?",
+        ) from None
+    except (Exception, SystemExit) as error:
         # The user's own code at import: it may raise anything.
         raise RecipeError(
-            f'"{spec}" does not import: {type(error).__name__}: {error}', "mend the module; a recipe names code"
+            f'"{spec}" does not import: {said(error, folder)}', "mend it there: a recipe names code, which is run"
         ) from None
 
 
@@ -172,7 +174,7 @@ def _walk(module: str, root: Path) -> dict[str, str]:
         source = file.read_bytes()
         found[name] = hashlib.sha256(source).hexdigest()
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _imports(ast.parse(source), package)
+        waiting += _imports(ast.parse(source, str(file)), package)
         # A package on the way runs too; ours only collects names.
         waiting += [name.rpartition(".")[0]] if root != _PACKAGE.parent and "." in name else []
     return found

@@ -34,7 +34,7 @@ def _short(recipe: Recipe) -> Recipe:
     teacher = recipe.teacher.model_copy(update={"train": _one_step(recipe.teacher.train)})
     distill = _one_step(recipe.distill) if recipe.distill else None
     prune = recipe.prune
-    if prune is not None:
+    if prune is not None and prune.recovery is not None:
         prune = prune.model_copy(update={"recovery": _one_step(prune.recovery)})
     if isinstance(prune, Prune) and prune.keep_latency is not None:
         # Any cut will do; the latency that can be reached is checked apart.

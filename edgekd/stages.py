@@ -31,5 +31,12 @@ def stages_from(stage: str) -> frozenset[str]:
     if not stage:
         return frozenset()
     if stage not in ORDER:
-        raise EdgekdError(f'--from: unknown stage "{stage}"', f"{did_you_mean(stage, ORDER)}stages: {', '.join(ORDER)}")
+        raise EdgekdError(f'--from: unknown stage "{stage}"', f"{_meant(stage)}stages: {', '.join(ORDER)}")
     return frozenset(ORDER[ORDER.index(stage) :])
+
+
+def _meant(stage: str) -> str:
+    """Return which stages were meant, where the word is another one for what they do."""
+    others = {"train": ("teacher", "distill"), "data": ("prepare",), "finetuning": ("finetune",), "int8": ("quantize",)}
+    meant = [known for word, names in others.items() if word in stage.lower() for known in names if known in ORDER]
+    return f"did you mean {' or '.join(meant)}? " if meant else did_you_mean(stage, ORDER)

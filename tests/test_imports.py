@@ -24,13 +24,16 @@ HEAVY = WITH_TORCH | {
 ALLOWED: dict[str, set[str]] = {
     # What is said and asked.
     "errors": set(),
+    "expected": set(),
+    "frames": set(),
+    "toml": {"errors"},
     "run": set(),
-    "strict": {"errors"},
-    "recipe": {"errors", "strict"},
-    "target": {"errors", "recipe", "strict"},
+    "strict": {"errors", "expected"},
+    "recipe": {"errors", "strict", "toml"},
+    "target": {"errors", "recipe", "strict", "toml"},
     "budget": {"recipe"},
     "beside": {"errors"},
-    "ref": {"errors"},
+    "ref": {"errors", "frames"},
     "keys": {"ref"},
     "hashes": {"keys"},
     "reasons": set(),
@@ -50,13 +53,13 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {"recipe"},
     "front": {"constants", "errors", "workload"},
     # Data and training.
-    "workload": {"errors", "recipe", "ref", "run", "stage"},
-    "models": {"beside", "errors", "recipe", "ref", "run", "stage", "workload"},
+    "workload": {"errors", "frames", "recipe", "ref", "run", "stage"},
+    "models": {"beside", "errors", "frames", "recipe", "ref", "run", "stage", "workload"},
     "train": {"beside", "errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
     "distill": {"errors", "recipe", "ref", "run", "stage", "models", "train", "workload"},
     "prune": {"errors", "latency", "recipe", "ref", "run", "stage", "models", "train", "workload"},
-    "export": {"pooling", "errors", "ref", "run", "stage", "front", "runtime", "models", "workload"},
+    "export": {"pooling", "errors", "frames", "ref", "run", "stage", "front", "runtime", "models", "workload"},
     "quantize": {
         "constants",
         "pooling",
@@ -78,36 +81,15 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": {"beside", "errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
     "products": {"stage"},
+    "cautions": {"recipe", "workload"},
     "project": {"errors", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "stage", "workload"},
     "quantizing": {"host", "recipe", "target", "stage", "store", "quantize", "workload"},
-    "ship": {
-        "errors",
-        "quantizing",
-        "recipe",
-        "target",
-        "host",
-        "stage",
-        "store",
-        "runtime",
-        "bench",
-        "evaluate",
-        "quantize",
-    },
-    "quantization": {"ship", "stage"},
-    "standalone": {
-        "beside",
-        "errors",
-        "recipe",
-        "run",
-        "target",
-        "host",
-        "stage",
-        "store",
-        "runtime",
-        "front",
-        "operators",
-    }
+    "ship": {"errors", "quantizing", "recipe", "target", "host", "stage", "store", "runtime"}
+    | {"bench", "evaluate", "quantize"},
+    "quantization": {"ship", "stage", "target"},
+    "standalone": {"beside", "errors", "recipe", "run", "target", "host", "stage", "store", "runtime", "front"}
+    | {"operators"}
     | {"constants", "ref", "quantizing", "ship", "quantization", "bench", "bundle", "evaluate", "quantize", "workload"},
     "outcome": {
         "products",
@@ -156,20 +138,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"bench", "models", "train", "prune", "quantize"},
     "chain": {"errors", "recipe", "ref", "products", "project", "compilation", "cutting", "stage", "store", "target"}
     | {"models", "train", "distill", "prune"},
-    "pipeline": {
-        "beside",
-        "errors",
-        "recipe",
-        "ref",
-        "run",
-        "target",
-        "host",
-        "stage",
-        "stages",
-        "store",
-        "runtime",
-    }
-    | {"products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
+    "pipeline": {"beside", "errors", "recipe", "ref", "run", "target", "host", "stage", "stages", "store", "runtime"}
+    | {"cautions", "products", "project", "rehearse", "chain", "compilation", "quantizing", "ship", "outcome"}
     | {"evaluate", "quantize", "workload", "train", "bundle", "report"},
     "live": {"run"},
     "cli": {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import RecipeError
-from edgekd.recipe import Budget, Hint, Recipe, digits, load, parse
+from edgekd.recipe import Budget, Distill, Hint, Recipe, digits, load, parse
 from edgekd.recipe.losses import Dkd, Kd
 
 MINIMAL: dict[str, Any] = {"name": "r", "data": {"source": "digits"}, "teacher": {"model": "m:f"}}
@@ -28,9 +28,12 @@ def refused(overrides: list[str] | None = None, **tables: Any) -> RecipeError:
 
 def test_a_missing_table_skips_its_stage_and_an_empty_one_takes_the_defaults() -> None:
     recipe = parsed(prune={})
+    recovering = parsed(prune={"recovery": {}})
     assert (recipe.quantize, recipe.distill, recipe.student) == (None, None, None)
     assert recipe.prune is not None
-    assert (recipe.prune.budgets, recipe.prune.block, recipe.prune.recovery.epochs) == ({"keep_macs": 0.7}, 16, 10)
+    assert (recipe.prune.budgets, recipe.prune.block, recipe.prune.recovery) == ({"keep_macs": 0.7}, 16, None)
+    assert recovering.prune is not None
+    assert recovering.prune.recovery == Distill()
 
 
 def test_the_folder_is_where_the_recipe_lies_and_never_part_of_its_values() -> None:
@@ -53,11 +56,11 @@ def test_unknown_key_of_a_nested_table_names_the_whole_path() -> None:
 
 def test_unknown_table_lists_the_tables_but_not_the_folder() -> None:
     error = refused(quantise={})
-    assert error.message == 'r.toml: unknown key "quantise" in the top level'
-    known = error.hint.partition("known keys: ")[2].split(", ")
+    assert error.message == 'r.toml: unknown table "quantise"'
+    known = error.hint.partition("tables: ")[2].split(", ")
     assert error.hint.startswith('did you mean "quantize"?')
     stages = ["distill", "prune", "quantize", "finetune"]
-    assert known == ["name", "data", "teacher", "student", *stages, "bench", "budget", "compute"]
+    assert known == ["data", "teacher", "student", *stages, "bench", "budget", "compute"]
 
 
 def test_a_folder_key_is_refused_although_the_model_has_such_a_field() -> None:
@@ -151,6 +154,7 @@ def test_overrides_reach_arrays_tables_booleans_and_deep_keys() -> None:
     assert recipe.data.shape == (8, 16)
     assert recipe.data.skip_unreadable is True
     assert recipe.prune is not None
+    assert recipe.prune.recovery is not None
     assert recipe.prune.recovery.lr == 0.5
 
 
@@ -183,7 +187,7 @@ def test_an_override_below_a_value_is_refused() -> None:
 def test_an_override_is_as_strict_as_the_file() -> None:
     error = refused(["bench.round=9"])
     assert (error.message, error.hint[:22]) == (
-        'r.toml: unknown key "round" in [bench]',
+        '--set: unknown key "round" in [bench]',
         'did you mean "rounds"?',
     )
 
@@ -205,13 +209,13 @@ def test_load_of_nothing_names_the_file(tmp_path: Path) -> None:
 
 def test_load_of_no_toml_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "edgekd.toml").write_text("[data\n")
-    with pytest.raises(RecipeError, match=r"edgekd\.toml: not a TOML file: .*line 1"):
+    with pytest.raises(RecipeError, match=r"edgekd\.toml: line 1: .*: \[data$"):
         load(tmp_path)
 
 
 def test_load_of_no_text_is_a_recipe_error(tmp_path: Path) -> None:
     (tmp_path / "edgekd.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecipeError, match="not a TOML file"):
+    with pytest.raises(RecipeError, match=r"edgekd\.toml: the file is UTF-16"):
         load(tmp_path)
 
 
@@ -274,16 +278,16 @@ LAYERS = {"student": "a", "teacher": "b"}
         ({"teacher_cache": {}, "augment": {"cutmix": 1.0}}, "distill: teacher_cache cannot hold mixed images", ""),
         ({"teacher_cache": {}, "loss": [{"kind": "sp", **LAYERS}]}, "distill: teacher_cache holds logits alone", ""),
         ({"loss": [{"kind": "dkd"}], "augment": {"mixup": 0.2}}, "distill: dkd splits the logits by the label", ""),
-        ({"budget": "30"}, 'distill.budget: "30" is no time', "a number above 0 and s, m or h, such as 30m"),
-        ({"budget": "0m"}, 'distill.budget: "0m" is no time', ""),
+        ({"budget": "30"}, 'distill.budget: "30" is not a time', 'a number above 0 and s, m or h: budget = "30m"'),
+        ({"budget": "0m"}, 'distill.budget: "0m" is not a time', ""),
         ({"budget": "9m", "epochs": 4}, "distill: epochs and budget are both given", ""),
         ({"seeds": [3, 3]}, "distill: a seed is named twice", ""),
         ({"seeds": [3], "seed": 2}, "distill: seed and seeds are both given", ""),
         ({"crop": 2}, 'unknown key "crop" in [distill]', '"crop" is a key of augment; known keys: epochs'),
         ({"ema": 1.0}, "distill.ema = 1.0: input should be less than 1", ""),
         ({"augment": {"randaugment": {"operations": 5}}}, "distill.augment.randaugment.operations = 5", ""),
-        ({"augment": {"crop": 224}}, "the file: augment.crop = 224 leaves nothing of images of 224×224", "it is in"),
-        ({"augment": {"cutout": 10**23}}, "the file: augment.cutout = 1", "it is in pixels, and must be below 224"),
+        ({"augment": {"crop": 224}}, "distill.augment.crop = 224 leaves nothing of images of 224×224", "it is in"),
+        ({"augment": {"cutout": 10**23}}, "distill.augment.cutout = 1", "it is in pixels: set it below 224"),
         ({"loss": [{"kind": "attention", "power": 0.5, **LAYERS}]}, "distill.loss.0.power = 0.5", ""),
         ({"loss": [{"kind": "hint", "regressor": 1, **LAYERS}]}, "distill.loss.0.regressor = 1", ""),
         ({"temperature": 1e30}, "distill.temperature = 1e+30", ""),

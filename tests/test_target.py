@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgekd import target as targets
@@ -113,5 +114,21 @@ def test_an_int8_table_and_int8_precision_belong_together(tmp_path: Path, text: 
     assert message.endswith('an [int8] table and precision = "int8" belong together')
 
 
+@pytest.mark.parametrize(
+    ("key", "least", "newest"), [("opset", 18, onnx.defs.onnx_opset_version()), ("ir", 8, onnx.IR_VERSION)]
+)
+def test_what_no_onnx_knows_is_refused_when_the_target_is_read(
+    tmp_path: Path, key: str, least: int, newest: int
+) -> None:
+    """The newest that onnx knows is taken, the next is not; torch's exporter would fall back in silence."""
+    error = refused(written(tmp_path, GOOD.replace("providers", f"{key} = {newest + 1}\nproviders")))
+    assert (
+        error.message == f"board.toml: runtime.{key}: {newest + 1} is newer than all that onnx {onnx.__version__} knows"
+    )
+    assert error.hint == f"from {least} to {newest}: the newest that the device's onnxruntime takes"
+    runtime = targets.load(written(tmp_path, GOOD.replace("providers", f"{key} = {newest}\nproviders"))).runtime
+    assert getattr(runtime, key) == newest
+
+
 def test_a_file_that_is_no_toml_is_a_target_error(tmp_path: Path) -> None:
-    assert refused(written(tmp_path, "[device")).message.startswith("board.toml: not a TOML file: ")
+    assert refused(written(tmp_path, "[device")).message.endswith(" table declaration: [device")

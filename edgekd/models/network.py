@@ -6,10 +6,13 @@ Loading makes a fresh model, applies the plan's widths, checks every shape, and 
 from __future__ import annotations
 
 import copy
+import inspect
+import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
@@ -19,7 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgekd.beside import write_bytes
-from edgekd.errors import ModelError, first_line
+from edgekd.errors import ModelError
+from edgekd.frames import said
+from edgekd.models import sniffing
 from edgekd.recipe import Arguments
 from edgekd.ref import Ref
 from edgekd.workload.normalisation import Normalisation
@@ -63,20 +68,33 @@ class Network:
 
 def build(plan: Plan, code: Ref) -> Network:
     """Make the plan's module, untrained. Raises ModelError where the callable does not give such a module."""
+    make = code.load()
     try:
         # A copy: a callable may change the lists that it is given, and the plan is written afterwards.
-        module = code.load()(**copy.deepcopy(plan.args))
-    except Exception as error:
+        module = make(**copy.deepcopy(plan.args))
+    except (Exception, SystemExit) as error:
         # The user's own code: it may raise anything.
-        reason = f"{type(error).__name__}: {error}"
-        raise ModelError(f'"{plan.model}" cannot be called: {reason}', "check its args in the recipe") from None
+        raise ModelError(
+            f'"{plan.model}" cannot be called: {said(error, code.folder)}',
+            f"check its args in the recipe{_takes(make)}",
+        ) from None
+    if module is None:
+        raise ModelError(f'"{plan.model}" returned None', "forgot `return`? it must return a torch.nn.Module")
     if not isinstance(module, nn.Module):
-        raise ModelError(f'"{plan.model}" gave a {type(module).__name__}', "it must give a torch.nn.Module")
+        raise ModelError(f'"{plan.model}" gave a {type(module).__name__}', "it must return a torch.nn.Module")
     for path in plan.removed:
         remove(module, path)
     for path, width in plan.widths.items():
         _resize(module, path, width)
     return Network(module, plan)
+
+
+def _takes(make: Callable[..., Any]) -> str:
+    try:
+        return f": it takes {inspect.signature(make)}"
+    except (TypeError, ValueError):
+        # Callables written in C have no signature.
+        return ""
 
 
 def remove(module: nn.Module, path: str) -> None:
@@ -109,18 +127,21 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """Read a safetensors file, or a torch file of tensors only; nothing in it is executed. Raises ModelError."""
     if not file.is_file():
         raise ModelError(f"no weights file {file}", "weights are relative to the recipe's folder")
+    if (other := sniffing.foreign(file)) is not None:
+        kind, hint = other
+        raise ModelError(f"{file.name} is not a weights file: it is {kind}", hint)
     try:
-        if file.suffix == ".safetensors":
+        if sniffing.is_safetensors(file):
             with safe_open(file, framework="pt") as tensors:
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of what it then refuses, as of a newer pickle.
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch and safetensors raise a dozen kinds for a file that is not theirs.
-        reason = first_line(error)
-        raise ModelError(
-            f"{file.name} is not a weights file that can be read safely: {reason}",
-            "save the state dict only: torch.save(model.state_dict(), …), or safetensors",
-        ) from None
+        reason, hint = sniffing.refused(file, error)
+        raise ModelError(f"{file.name} is not a weights file that can be read safely: {reason}", hint) from None
     return _state_dict(content, file)
 
 

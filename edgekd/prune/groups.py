@@ -20,7 +20,8 @@ _IMAGE = 4
 class Dependencies:
     """The dependency graph of one module, traced once on a zero image.
 
-    `kept` says why channels stay whole, by the layer that makes them, once `groups` was asked.
+    `kept` says why channels stay whole, by a layer that makes them, once `groups` was asked; `whole` says so of every
+    layer that makes them.
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, int]) -> None:
@@ -32,6 +33,7 @@ class Dependencies:
         self._graph = _Graph()
         self._tied = _tied(module)
         self.kept: dict[str, str] = {}
+        self.whole: dict[str, str] = {}
         try:
             self._graph.build_dependency(module, example_inputs=torch.zeros(1, 3, *shape), verbose=False)
         except Exception as error:
@@ -46,9 +48,10 @@ class Dependencies:
         layers = dict(self._module.named_modules())
         ignored = [layers[path] for path in (last, *protected)]
         found = self._graph.get_all_groups(ignored_layers=ignored, root_module_types=[nn.Conv2d, nn.Linear])
-        groups = []
+        groups, every = [], []
         for each in found:
             group = self._group(each)
+            every.append(group)
             why = self._why_rigid(each, group, {last, *protected})
             if why:
                 self.kept[group.root] = why
@@ -56,6 +59,13 @@ class Dependencies:
                 groups.append(group)
         found_together, kept = coupled(sorted(groups, key=lambda group: group.root), layers)
         self.kept |= kept
+        self.whole = {
+            member.layer: self.kept[group.root]
+            for group in every
+            for member in group.members
+            if member.side == "out" and group.root in self.kept
+        } | dict.fromkeys(protected, "prune.protect names them")
+        self.whole[last] = "it gives the logits"
         return found_together
 
     def _group(self, group: Any) -> Group:
@@ -73,7 +83,7 @@ class Dependencies:
         if any(item.dep.target in self._graph.beside_opaque for item in found):
             return "they go through a reshape that mixes channels"
         if any(item.dep.target.type == tp.ops.OPTYPE.PARAMETER for item in found):
-            return "a parameter of its own goes with them, which the plan cannot narrow"
+            return "a parameter outside of layers is as wide as they are, and only layers are narrowed"
         layers = dict(self._module.named_modules())
         if any(member.side == "out" and member.layer in kept for member in group.members):
             return "protected"
@@ -87,9 +97,9 @@ class Dependencies:
             return "shares its weights with another layer"
         known = isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d)
         if not known and any(True for _ in layer.parameters()):
-            return f"is a {type(layer).__name__}, whose channels the plan cannot narrow"
+            return f"is a {type(layer).__name__}; only Conv2d, Linear and BatchNorm2d are narrowed"
         if len(member.indices) % width or max(member.indices) >= max(1, member.channels):
-            return "takes them in no whole parts"
+            return "does not take them in equal parts"
         return ""
 
 

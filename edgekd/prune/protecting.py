@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from edgekd.errors import ModelError, did_you_mean
+from edgekd.errors import ModelError
+
+_NEAREST = 5
 
 
 def protected(module: nn.Module, paths: Sequence[str]) -> list[str]:
@@ -15,13 +18,9 @@ def protected(module: nn.Module, paths: Sequence[str]) -> list[str]:
     found: list[str] = []
     for path in paths:
         if path not in layers:
-            raise ModelError(
-                f'prune.protect: no layer "{path}"', did_you_mean(path, layers).strip() or "see the model's modules"
-            )
+            raise ModelError(f'prune.protect: no layer "{path}"', _near(path, layers))
         below = [
-            name
-            for name, layer in layers.items()
-            if (name == path or name.startswith(f"{path}.")) and isinstance(layer, nn.Conv2d | nn.Linear)
+            name for name, layer in layers.items() if (name == path or name.startswith(f"{path}.")) and _is_cut(layer)
         ]
         if not below:
             raise ModelError(
@@ -30,3 +29,16 @@ def protected(module: nn.Module, paths: Sequence[str]) -> list[str]:
             )
         found += below
     return found
+
+
+def _near(path: str, layers: Mapping[str, nn.Module]) -> str:
+    """Return the module paths that are most like an unknown one, by their whole or by their last part."""
+    known = [name for name, layer in layers.items() if name and any(map(_is_cut, layer.modules()))]
+    near = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+    near += difflib.get_close_matches(path, known, _NEAREST, cutoff=0.5)
+    listed = list(dict.fromkeys(near))[:_NEAREST] or [name for name in known if "." not in name][:_NEAREST]
+    return f"{'the nearest' if near else 'such as'}: {', '.join(listed)}"
+
+
+def _is_cut(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Conv2d | nn.Linear)

@@ -211,5 +211,5 @@ def _unreachable(state: _State, limit: Limit, shape: Shape) -> ModelError:
     return ModelError(
         f"prune.{limit.key} = {limit.keep:g}: widths in multiples of {shape.block}{floor} keep at least "
         f"{state.cost(limit) / limit.whole:.3f}",
-        f"raise prune.{limit.key}, or lower prune.block{' or prune.floor' if shape.floor else ''}",
+        f"raise prune.{limit.key}",
     )

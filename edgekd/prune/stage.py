@@ -15,7 +15,7 @@ from edgekd.errors import ModelError
 from edgekd.latency import Table
 from edgekd.models import channels, network
 from edgekd.models.network import Network, Width
-from edgekd.prune import batchnorm, blocks, importance, looking, macs, shapes
+from edgekd.prune import batchnorm, blocks, importance, looking, macs, shapes, unreachable
 from edgekd.prune.candidates import Block, Candidates, Choice, Limit, Proportional, Shape
 from edgekd.prune.following import cut_out, not_followed, why_lost
 from edgekd.prune.groups import Dependencies
@@ -95,7 +95,7 @@ def smallest(
     """Return the smallest part of the latency, by the table, that can be reached by any cut at all."""
     whole = network.load(start, code)
     limit = Limit("keep_latency", shapes.prices(whole.module, shape, table), 0.0)
-    return _Cutter(whole, code, shape, watched, config).smallest(limit)
+    return _Cutter(whole, code, shape, watched, config).smallest(limit, Shape(_block_of(config), config.floor))
 
 
 class _Cutter:
@@ -115,6 +115,7 @@ class _Cutter:
         if config.depth and config.ranking == "sensitivity":
             self._blocks = blocks.removable(copy.deepcopy(whole.module), shape, (*kept, *watched, last))
         self.stay_whole = {root: why for root, why in dependencies.kept.items() if why != "protected"}
+        self._whole_layers = dict(dependencies.whole)
 
     def cut(self, limits: list[Limit], split: Split, place: Place, run: Run) -> tuple[Choice, nn.Module]:
         """Return what is cut for the limits, and a copy of the module without it."""
@@ -124,13 +125,18 @@ class _Cutter:
             try:
                 return choose(candidates, limits, self._admissible, ranking)
             except ModelError as error:
-                some = list(self.stay_whole.items())[:3]
-                whole = "".join(f"; {root} stays whole: {why}" for root, why in some)
-                raise ModelError(error.message, error.hint + whole) from None
+                raise ModelError(error.message, self._advice(candidates, limits)) from None
 
         return self._followed(self._candidates(split, place), choose_of, run)
 
-    def smallest(self, limit: Limit) -> float:
+    def _advice(self, candidates: Candidates, limits: list[Limit]) -> str:
+        """Return a hint that holds: each least that it names was really cut, and followed."""
+        limit = unreachable.missed(candidates, limits, self._admissible)
+        least = self.smallest(limit, self._admissible)
+        lower = {words: self.smallest(limit, shape) for words, shape in unreachable.others(self._admissible).items()}
+        return unreachable.hint(limit, least, lower, self._whole_layers)
+
+    def smallest(self, limit: Limit, shape: Shape) -> float:
         """Return the smallest part of a cost that can be reached."""
         orders = [np.arange(group.width) for group in self._groups]
         nothing = [np.zeros(group.width + 1) for group in self._groups]
@@ -138,11 +144,12 @@ class _Cutter:
         parts = []
 
         def narrowest_of(candidates: Candidates) -> Choice:
-            choice, part = narrowest(candidates, limit, self._admissible)
+            choice, part = narrowest(candidates, limit, shape)
             parts.append(part)
             return choice
 
-        self._followed(Candidates(self._groups, orders, nothing, found, self._originals), narrowest_of, Run())
+        every = Candidates(self._groups, orders, nothing, found, self._originals)
+        self._followed(every.without(self.stay_whole), narrowest_of, Run())
         return parts[-1]
 
     def _followed(
@@ -166,6 +173,7 @@ class _Cutter:
                 touched = ", ".join(dict.fromkeys(member.layer for member in layers.get(name, ()))) or name
                 run.say(f"prune: the channels of {touched} stay whole: {reason}")
                 self.stay_whole[name] = reason
+                self._whole_layers |= {member.layer: reason for member in layers.get(name, ()) if member.side == "out"}
             candidates = candidates.without(lost)
 
     def _candidates(self, split: Split, place: Place) -> Candidates:

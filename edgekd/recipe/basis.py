@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Annotated
 
@@ -40,7 +41,22 @@ Arguments = Annotated[dict[str, JsonValue], AfterValidator(_checked)]
 """Of a user's callable, by name: booleans, numbers, strings, and lists and tables of such."""
 
 
+def _without_escapes(value: str) -> str:
+    if any(ord(letter) < ord(" ") for letter in value):
+        raise ValueError(
+            f"{json.dumps(value)} holds a control character",
+            'in "…" a backslash begins an escape: write paths as \'C:\\new\' in single quotes, or as "C:/new"',
+        )
+    return value
+
+
+FilePath = Annotated[str, AfterValidator(_without_escapes)]
+"""Where a file or folder lies."""
+
+
 class Table(BaseModel):
     """A table of the recipe: unknown keys and wrong types are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )

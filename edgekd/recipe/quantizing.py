@@ -18,7 +18,7 @@ class Quantize(Table):
     """Static quantization with a calibration set drawn from train. What is not given is the target's choice."""
 
     samples: Annotated[int, Field(ge=1)] = 512
-    """Calibration images, stratified by class."""
+    """Calibration images, stratified by class. Where it is not given and train holds fewer: all of them."""
     precision: Precision | Literal["auto"] = "auto"
     """`auto`: what the target says; `float`: no quantization."""
     calibrator: Literal["auto", "min-max", "percentile", "entropy", "mse"] = "auto"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from edgekd.recipe.basis import Arguments, Fraction, Pixels, Positive, Seed, Side, Table
+from edgekd.recipe.basis import Arguments, FilePath, Fraction, Pixels, Positive, Seed, Side, Table
 from edgekd.recipe.quantizing import Quantize
 from edgekd.recipe.training import Distill, Finetune, Training
 
@@ -17,15 +17,15 @@ class Data(Table):
 
     source: str = "folder"
     """`folder` (train/<class>/*, test/<class>/*), `digits` (built in) or `module:function` that returns a Dataset."""
-    path: str = "data"
+    path: FilePath = "data"
     """The image folder, relative to the recipe."""
     size: Side | tuple[Side, Side] = 224
     """Height and width that every image is resized to (bilinear with antialias, stretched)."""
-    val: str = ""
+    val: FilePath = Field(default="", examples=["images/val"])
     """A folder `<class>/*` of validation images; empty: a part of train."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """The part of each class of train that is held out when `val` names no folder."""
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = Field(default=(), examples=[["bolt", "nut", "washer"]])
     """The order of the classes; empty: the folder names, sorted."""
     skip_unreadable: bool = False
     """Leave out images that cannot be decoded, and count them."""
@@ -35,7 +35,9 @@ class Data(Table):
     def _labels_are_distinct(self) -> Data:
         twice = sorted({label for label in self.labels if self.labels.count(label) > 1})
         if twice:
-            raise ValueError(f'the label "{twice[0]}" is named twice')
+            raise ValueError(
+                f'the label "{twice[0]}" is named twice', "name each class once, in the order of the logits"
+            )
         return self
 
     @property
@@ -47,13 +49,14 @@ class Data(Table):
 class Model(Table):
     """A network: a callable, its arguments, perhaps its weights and the normalisation that they were trained with."""
 
-    model: str
+    model: str = Field(examples=["torchvision.models:resnet18"])
+    """`module:callable` that returns a torch.nn.Module; a module beside the recipe, or an installed one."""
     args: Arguments = Field(default_factory=dict)
-    weights: str = ""
+    weights: FilePath = Field(default="", examples=["weights.pt"])
     """A safetensors file, or a torch file of tensors only; relative to the recipe. Empty: starts from the seed."""
-    mean: Pixels | None = None
+    mean: Pixels | None = Field(default=None, examples=[[123.675, 116.28, 103.53]])
     """Per channel, in pixel units 0-255. Must be given with weights; else 128."""
-    std: Pixels | None = None
+    std: Pixels | None = Field(default=None, examples=[[58.395, 57.12, 57.375]])
     """Per channel, in pixel units 0-255. Must be given with weights; else 64."""
     saw_train: bool = True
     """Whether the given weights were trained on this train folder: then no epoch is chosen on images out of it."""
@@ -61,9 +64,12 @@ class Model(Table):
     @model_validator(mode="after")
     def _weights_come_with_their_normalisation(self) -> Model:
         if self.weights and (self.mean is None or self.std is None):
-            raise ValueError("weights need the mean and std (pixel units, 0-255) that they were trained with")
+            raise ValueError(
+                "weights need the mean and std (pixel units, 0-255) that they were trained with",
+                "for torchvision's weights mean = [123.675, 116.28, 103.53] and std = [58.395, 57.12, 57.375]",
+            )
         if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std must be above 0")
+            raise ValueError("std must be above 0", "pixels are divided by it; without normalisation it is [1, 1, 1]")
         return self
 
 
@@ -80,7 +86,7 @@ class Teacher(Model):
     """The network that supervises. Without weights it is trained first, by `[teacher.train]`."""
 
     train: Training = Training()
-    min_teacher: Fraction | None = None
+    min_teacher: Fraction | None = Field(default=None, examples=[0.8])
     """The least accuracy on validation that a teacher must show; default: three times chance, at most half way to 1."""
 
 
@@ -88,9 +94,9 @@ class Prune(Table):
     """Whole channels and whole residual blocks, cut where they cost most and matter least."""
 
     kind: Literal["channels"] = "channels"
-    keep_macs: Keep | None = None
+    keep_macs: Keep | None = Field(default=None, examples=[0.7])
     """The part of the multiply-accumulates that may stay; 0.7 where no budget is given."""
-    keep_params: Keep | None = None
+    keep_params: Keep | None = Field(default=None, examples=[0.8])
     """The part of the parameters that may stay. Of several budgets each must hold."""
     keep_latency: Keep | None = None
     """The part of the latency that may stay, of the file as it is shipped, measured on the first target."""
@@ -107,13 +113,24 @@ class Prune(Table):
     images: Annotated[int, Field(ge=2)] = 1024
     """Training images that `taylor` and `activation` look at, and `sensitivity` at most."""
     steps: Annotated[int, Field(ge=1, le=100)] = 1
-    """Cut in so many steps, with `between` epochs of recovery after each but the last."""
+    """Number of equal steps to cut in, with `between` epochs of recovery after each but the last."""
     between: Annotated[int, Field(ge=1)] = 1
-    protect: tuple[str, ...] = ()
+    """Epochs of recovery between two steps."""
+    protect: tuple[str, ...] = Field(default=(), examples=[["conv1"]])
     """Paths of layers, or of what holds layers: their output channels stay, and the blocks that hold them."""
     seed: Seed = 0
     """Of `random`."""
-    recovery: Distill = Distill(epochs=10, lr=0.02)
+    recovery: Distill | None = None
+    """Missing: what is left is not trained again."""
+
+    @model_validator(mode="after")
+    def _steps_recover(self) -> Prune:
+        if self.steps > 1 and self.recovery is None:
+            raise ValueError(
+                f"steps = {self.steps} recovers between its steps, and there is no [prune.recovery]",
+                "add [prune.recovery], which may be empty; or leave out steps",
+            )
+        return self
 
     @property
     def budgets(self) -> dict[str, float]:
@@ -129,13 +146,14 @@ class Sparse(Table):
     kind: Literal["sparse"]
     keep_weights: Keep = 0.5
     """The part of the weights of convolutions and linear layers, without the protected ones, that may stay."""
-    pattern: Annotated[str, Field(pattern=r"^$|^\d+:\d+$")] = ""
+    pattern: Annotated[str, Field(pattern=r"^$|^\d+:\d+$", examples=["2:4"])] = ""
     """`N:M`: of every M weights along the inputs the N largest stay; where inputs are no multiple of M, all."""
     ranking: Literal["global", "uniform"] = "global"
     """The largest weights of all layers together, or the same part of each."""
     protect: tuple[str, ...] = ()
     """Paths of layers, or of what holds layers, whose weights stay."""
-    recovery: Distill = Distill(epochs=10, lr=0.02)
+    recovery: Distill | None = None
+    """Missing: what is left is not trained again."""
 
     @property
     def kept_of(self) -> tuple[int, int]:
@@ -171,12 +189,12 @@ class Bench(Table):
 class Budget(Table):
     """What the shipped model must reach; a miss is exit code 3. Accuracies are fractions 0-1 on the test images."""
 
-    min_accuracy: Fraction | None = None
-    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = None
+    min_accuracy: Fraction | None = Field(default=None, examples=[0.95])
+    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = Field(default=None, examples=[0.01])
     """Teacher minus shipped."""
-    max_latency_ms: Positive | None = None
+    max_latency_ms: Positive | None = Field(default=None, examples=[5.0])
     """Median, batch 1, on the target."""
-    max_size_kb: Positive | None = None
+    max_size_kb: Positive | None = Field(default=None, examples=[500])
     """Of model.onnx, in units of 1000 bytes."""
 
     def over(self, other: Budget) -> Budget:
@@ -201,7 +219,7 @@ class Compute(Table):
 class AloneBudget(Table):
     """What `edgekd quantize` can judge."""
 
-    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = None
+    max_accuracy_drop: Annotated[float, Field(ge=-1, le=1)] | None = Field(default=None, examples=[0.01])
     """Float file minus shipped: top-1 where there are classes, else the part of samples that differ."""
 
 
@@ -222,7 +240,8 @@ class Alone(Table):
 class Recipe(Table):
     """One build: data, networks, stages and budgets."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", examples=["parts"])]
+    """Names the bundle."""
     data: Data
     teacher: Teacher
     student: Model | None = None
@@ -240,27 +259,34 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _stages_have_what_they_need(self) -> Recipe:
         if self.student is not None and not self.distill and not self.student.weights:
-            raise ValueError("[student] has no weights and nothing trains it: add [distill], or weights")
+            raise ValueError(
+                "[student] has no weights and nothing trains it: add [distill], or weights",
+                "an empty [distill] takes the defaults: 20 epochs under the teacher",
+            )
         if self.distill is not None and self.student is None:
-            raise ValueError("[distill] needs a [student]")
+            raise ValueError(
+                "[distill] needs a [student]",
+                'add [student] with model = "module:callable"; or leave out [distill]: then the teacher itself ships',
+            )
         if self.distill is not None and self.distill.sparsity and not isinstance(self.prune, Prune):
             raise ValueError(
                 "distill.sparsity is of the channels that [prune] will cut", "add [prune], or leave it out"
             )
         if self.finetune is not None and self.quantize is None:
             raise ValueError("[finetune] trains what int8 will round", "add [quantize], or leave it out")
-        if self.prune is not None and self.prune.recovery.sparsity:
+        if self.prune is not None and self.prune.recovery is not None and self.prune.recovery.sparsity:
             raise ValueError("prune.recovery.sparsity comes too late", "distill.sparsity, before the cut, is the place")
         return self
 
     @model_validator(mode="after")
     def _augmentation_leaves_something(self) -> Recipe:
-        for training in (
-            self.teacher.train,
-            self.distill,
-            self.prune.recovery if self.prune else None,
-            self.finetune,
-        ):
+        trainings = {
+            "teacher.train": None if self.teacher.weights else self.teacher.train,
+            "distill": self.distill,
+            "prune.recovery": self.prune.recovery if self.prune else None,
+            "finetune": self.finetune,
+        }
+        for table, training in trainings.items():
             if training is not None:
-                training.augment.check(self.data.shape)
+                training.augment.check(self.data.shape, f"{table}.augment")
         return self

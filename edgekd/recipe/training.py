@@ -47,21 +47,30 @@ class Augment(Table):
         """Whether two images become one, which depends on the batch."""
         return self.mixup > 0 or self.cutmix > 0
 
-    def check(self, shape: tuple[int, int]) -> None:
-        """Raise ValueError where nothing would be left of images of this height and width."""
+    def check(self, shape: tuple[int, int], table: str) -> None:
+        """Raise ValueError where nothing would be left of images of this height and width.
+
+        `table` is where this stands in the recipe, such as distill.augment.
+        """
         for key, pixels in (("crop", self.crop), ("cutout", self.cutout)):
-            if pixels >= min(shape):
+            if pixels < min(shape):
+                continue
+            if key in self.model_fields_set:
                 raise ValueError(
-                    f"augment.{key} = {pixels} leaves nothing of images of {shape[0]}×{shape[1]} pixels",
-                    f"it is in pixels, and must be below {min(shape)}",
+                    f"{table}.{key} = {pixels} leaves nothing of images of {shape[0]}×{shape[1]} pixels",
+                    f"it is in pixels: set it below {min(shape)}, or data.size above {pixels}",
                 )
+            raise ValueError(
+                f"data.size = {list(shape)} is too small: by default {table}.{key} shifts images by {pixels} pixels",
+                f"set data.size above {pixels}, such as 32; or {table}.{key} = 0",
+            )
 
 
 class Training(Table):
     """A schedule of the one training loop."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
-    budget: str = ""
+    budget: Annotated[str, Field(examples=["30m"])] = ""
     """Instead of epochs, a time on this machine: `90s`, `30m`, `2h`. Measured once, then kept as a number of epochs."""
     batch: Annotated[int, Field(ge=2, le=2**20)] = 128
     lr: Positive = 0.05
@@ -82,7 +91,7 @@ class Training(Table):
     @classmethod
     def _is_a_time(cls, value: str) -> str:
         if value and (not (found := _DURATION.fullmatch(value)) or float(found[1]) == 0):
-            raise ValueError(f'"{value}" is no time', "a number above 0 and s, m or h, such as 30m")
+            raise ValueError(f'"{value}" is not a time', 'a number above 0 and s, m or h: budget = "30m"')
         return value
 
     @model_validator(mode="after")

@@ -164,7 +164,7 @@ def _report(
         "operators_in_float": {name: {"count": count, "time": shares.get(name, 0.0)} for name, count in left.items()},
         "front": quantization.front_of(repaired),
         "quantization": quantization.of(shipped, repaired, cost, ()),
-        "notes": quantization.notes(shipped, repaired, cost, ()),
+        "notes": quantization.notes(request.target, shipped, repaired, cost, ()),
     }
 
 

@@ -59,3 +59,13 @@ class Dataset:
                     f"{len(self.classes)} classes",
                     "labels are indices into the classes, from 0",
                 )
+        check_classes(self.classes)
+
+
+def check_classes(classes: tuple[str, ...]) -> None:
+    """Raise DataError where there is nothing to tell apart."""
+    if len(classes) < 2:
+        only = f', "{classes[0]}"' if classes else ""
+        raise DataError(
+            f"the data has {len(classes)} class{'' if classes else 'es'}{only}", "a classifier tells two or more apart"
+        )

@@ -13,7 +13,7 @@ from edgekd.errors import DataError, did_you_mean
 from edgekd.recipe import Data
 from edgekd.run import Progress, Run
 from edgekd.workload import images
-from edgekd.workload.dataset import Dataset, Split
+from edgekd.workload.dataset import Dataset, Split, check_classes
 
 _LAYOUT = "an image folder holds train/<class>/* and test/<class>/*"
 
@@ -34,7 +34,7 @@ def check(folder: Path, val: Path | None, config: Data) -> None:
         raise DataError(f"no data folder {folder}", f"point data.path at it; {_LAYOUT}")
     for split in (folder / "train", folder / "test", *([val] if val else [])):
         if not split.is_dir():
-            raise DataError(f"no folder {split}", _LAYOUT)
+            raise DataError(f"no folder {split}", _instead(split))
         if not _classes(split):
             raise DataError(f"{split} holds no class folder", _LAYOUT)
     train = _classes(folder / "train")
@@ -50,6 +50,19 @@ def check(folder: Path, val: Path | None, config: Data) -> None:
             if not any(_files(split / name)):
                 hint = "add images, or remove the class everywhere"
                 raise DataError(f"class folder {split / name} has no image", hint)
+    check_classes(classes)
+
+
+def _instead(split: Path) -> str:
+    """Say what lies beside a folder that is missing and may be it."""
+    beside = sorted(each.name for each in split.parent.glob("*/")) if split.parent.is_dir() else []
+    val = next((name for name in beside if name.lower() in {"val", "valid", "validation"}), "")
+    if split.name == "test" and val:
+        return (
+            f"there is a {val}/: rename it to test/, where the shipped model is judged; or put test images into test/ "
+            f"and keep it for validation: data.val"
+        )
+    return did_you_mean(split.name, beside) + _LAYOUT
 
 
 def _classes(split: Path) -> tuple[str, ...]:

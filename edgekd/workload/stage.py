@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from edgekd.errors import DataError, EdgekdError
+from edgekd.frames import said
 from edgekd.recipe import Data
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.stage import Metrics, stage
 from edgekd.workload import arrays, folder
-from edgekd.workload.dataset import Dataset, Images
+from edgekd.workload.dataset import Dataset, Images, Split
 from edgekd.workload.digits import digits
 from edgekd.workload.splits import hold_out, stratified
 
@@ -21,7 +24,7 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
     """Write <split>/images.npy (uint8 [N, H, W, 3]) and <split>/labels.npy for train, val, test and calibration.
 
     `source` is an image folder, a function that returns a Dataset, or "digits". The calibration images are drawn
-    from train, seeded and stratified, never from test. Raises DataError.
+    from train, seeded and stratified, never from test: all of train where it holds no more. Raises DataError.
     """
     data = _read(source, val, config, run)
     train, held = data.train, data.val
@@ -33,12 +36,9 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
             )
         kept, out_of_train = hold_out(train.labels, config.val_fraction, config.seed)
         train, held = data.train.take(kept), data.train.take(out_of_train)
-    if calibration > len(train.labels):
-        raise DataError(
-            f"quantize.samples = {calibration}, but train has only {len(train.labels)} images",
-            f"set quantize.samples to at most {len(train.labels)}, or add images",
-        )
-    chosen = train.take(stratified(train.labels, calibration, config.seed))
+        _check_left(data, train, config)
+    drawn = stratified(train.labels, min(calibration, len(train.labels)), config.seed)
+    chosen = train.take(drawn)
     splits = {"train": train, "val": held, "test": data.test, "calibration": chosen}
     for name, split in splits.items():
         arrays.save(split, out / name)
@@ -73,12 +73,15 @@ def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) ->
         data = source.load()()
     except EdgekdError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # The user's own code: it may raise anything.
-        raise DataError(f'"{source.spec}" raised {type(error).__name__}: {error}', "mend the data function") from None
+        raise DataError(f'"{source.spec}" raised {said(error, source.folder)}', "mend the data function") from None
+    if data is None:
+        raise DataError(f'"{source.spec}" returned None', "forgot `return`? it must return an edgekd.Dataset")
     if not isinstance(data, Dataset):
         raise DataError(
-            f'"{source.spec}" returned a {type(data).__name__}', "it must return an edgekd.Dataset (see the README)"
+            f'"{source.spec}" returned a {type(data).__name__}',
+            "it must return an edgekd.Dataset(train, test, classes)",
         )
     for split in (data.train, data.test, *([data.val] if data.val else [])):
         height, width = split.images.shape[1:3]
@@ -88,6 +91,18 @@ def _read(source: Path | Ref | str, val: Path | None, config: Data, run: Run) ->
                 f"set data.size = [{height}, {width}] in the recipe, the same for every split",
             )
     return data
+
+
+def _check_left(data: Dataset, train: Split, config: Data) -> None:
+    """Raise DataError where all images of a class were held out."""
+    before, after = (np.bincount(split.labels, minlength=len(data.classes)) for split in (data.train, train))
+    for name, had, has in zip(data.classes, before, after, strict=True):
+        if had and not has:
+            raise DataError(
+                f'too few images: class "{name}" has {had} in train, and none is left when {config.val_fraction:g} of '
+                "train are held out for validation",
+                "add images, or name a data.val folder",
+            )
 
 
 def _in_both(train: Images, test: Images) -> int:

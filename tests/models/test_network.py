@@ -1,13 +1,16 @@
 """A network as files: bit-equal round trips, mismatches named, nothing executed."""
 
+import io
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from edgekd import ref
@@ -264,3 +267,41 @@ def test_frozen_parameters_stay_frozen_in_another_width(folder: Path) -> None:
     }
     module = made(folder, Plan(model="frozen:frozen", widths=widths)).module
     assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.slow
+def test_damaged_weights_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    """Bits flipped, parts lost or put in, in each of the formats; seed 0 to 999."""
+    program = io.BytesIO()
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), program)
+    tensors = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2)).state_dict()
+    files = [program.getvalue(), safetensors_bytes(tensors)]
+    for value, is_zip in ((tensors, True), (tensors, False), (nn.Linear(2, 2), True)):
+        stream = io.BytesIO()
+        torch.save(value, stream, _use_new_zipfile_serialization=is_zip)
+        files.append(stream.getvalue())
+    answers = {"read": 0, "refused": 0}
+    for seed in range(1000):
+        draw = random.Random(seed)
+        content = bytearray(draw.choice(files))
+        for _ in range(draw.choice((1, 3, 20))):
+            at = draw.randrange(len(content) or 1)
+            match draw.randrange(4):
+                case 0 if content:
+                    content[at] ^= 1 << draw.randrange(8)
+                case 1:
+                    del content[at : at + draw.randrange(1, 64)]
+                case 2:
+                    content[at:at] = draw.randbytes(8)
+                case _:
+                    del content[max(1, len(content) - draw.randrange(1, 400)) :]
+        file = tmp_path / draw.choice(("w.pt", "w.safetensors"))
+        file.write_bytes(bytes(content))
+        try:
+            network.read_weights(file)
+            answers["read"] += 1
+        except ModelError as error:
+            assert error.message and error.hint, seed
+            answers["refused"] += 1
+    assert answers["read"] > 10
+    assert answers["read"] + answers["refused"] == 1000

@@ -220,9 +220,9 @@ class Normed(nn.Module):
 @pytest.mark.parametrize(
     ("module", "roots", "kept", "why"),
     [
-        (Own(), {"other"}, "conv", "a parameter of its own"),
+        (Own(), {"other"}, "conv", "a parameter outside of layers"),
         (Tied(), {"point"}, "one", "shares its weights with another layer"),
-        (Shuffling(), {"other"}, "conv", "takes them in no whole parts"),
+        (Shuffling(), {"other"}, "conv", "does not take them in equal parts"),
         (Normed(), {"other"}, "conv", "is parametrized"),
         (Unequal(), {"point"}, "stem", "in different numbers of groups"),
     ],

@@ -23,7 +23,7 @@ def test_a_path_whose_name_begins_alike_is_another() -> None:
 def test_an_unknown_path_is_named_with_the_nearest() -> None:
     with pytest.raises(ModelError, match=r'prune\.protect: no layer "liner"') as raised:
         protected(CifarResNet(1, 4, widths=(4, 8, 16)), ("liner",))
-    assert raised.value.hint == 'did you mean "linear"?'
+    assert raised.value.hint == "the nearest: linear, layer3, layer2, layer1"
 
 
 def test_a_path_that_protects_nothing_is_refused() -> None:

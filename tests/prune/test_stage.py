@@ -1,5 +1,6 @@
 """The stage `prune`: narrower, within the budget, and free of torch-pruning afterwards."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -253,13 +254,51 @@ def test_channels_that_an_operator_mixes_stay_whole_and_are_named(folder: Path) 
 
 def test_where_too_much_stays_whole_the_error_says_what_and_why(folder: Path) -> None:
     (folder / "odd.py").write_text(ODD)
+    torch.manual_seed(0)
     network.save(network.build(Plan(model="odd:Odd"), code_of("odd:Odd", folder)), folder / "whole")
     with pytest.raises(ModelError, match="keep at least") as raised:
         prune.function(
             folder / "narrow", Run(), folder / "whole", code_of("odd:Odd", folder), folder / "train",
-            None, (), Prune(keep_macs=0.05, block=16), PLACE,
+            None, (), Prune(keep_macs=0.05, block=1), PLACE,
         )  # fmt: skip
-    assert "raise prune.keep_macs" in raised.value.hint
+    least = re.search(r"keep at least (0\.\d{3})", raised.value.message)
+    assert least is not None
+    found = re.match(
+        r"raise prune\.keep_macs to (0\.\d{3}) or more; stem \((\d+) % of the work\) keep", raised.value.hint
+    )
+    assert found is not None
+    assert float(found[1]) == pytest.approx(float(least[1]), abs=2e-3)
+    # The stem reads 3 channels of 16 × 16 pixels, and all but the head works on as many pixels.
+    assert int(found[2]) == round(100 * 3 * 16 / (3 * 16 + 16 * 16 + 16 * 32))
+    assert "they are mixed with others" in raised.value.hint
+
+
+def hint_of(folder: Path, keep: float, **config: Any) -> str:
+    with pytest.raises(ModelError, match="keep at least") as raised:
+        pruned(folder, "nets:vgg", keep, **config)
+    return raised.value.hint
+
+
+def test_a_budget_that_another_block_reaches_names_the_block_and_the_least_that_it_keeps(folder: Path) -> None:
+    """Both promises hold: the least as it is, and that with a block of 1."""
+    hint = hint_of(folder, 0.1, block=8)
+    found = re.match(
+        r"raise prune\.keep_macs to (0\.\d{3}) or more; or lower prune\.block, now 8: with 1 .* (0\.\d{3})", hint
+    )
+    assert found is not None, hint
+    least, with_one = float(found[1]), float(found[2])
+    assert with_one < least
+    pruned(folder, "nets:vgg", least, block=8)
+    pruned(folder, "nets:vgg", with_one + 0.001, block=1)
+
+
+def test_a_block_that_changes_nothing_is_not_suggested_and_what_stays_whole_is_named(folder: Path) -> None:
+    """Every layer but the logits' is protected: no block helps, and the parts of the work add up to all of it."""
+    hint = hint_of(folder, 0.5, protect=("0", "3", "6", "9"))
+    assert hint.startswith("raise prune.keep_macs to 1.000 or more; ")
+    assert "prune.block" not in hint
+    assert "keep all their channels: prune.protect names them" in hint
+    assert sum(int(part) for part in re.findall(r"\((\d+) % of the work\)", hint)) == pytest.approx(100, abs=1)
 
 
 def test_a_network_without_layers_is_refused(folder: Path) -> None:

@@ -271,7 +271,7 @@ def test_the_command_writes_and_tells(tmp_path: Path, pictures: Path) -> None:
         (["--calibrator", "magic"], 'error: --set: quantize.calibrator = "magic"'),
         (["--mean", "1,2"], 'error: --mean "1,2" is neither one number nor three'),
         (["--size", "0x3"], 'error: --size "0x3" is no size'),
-        (["--set", "prune.steps=3"], 'error: --set: unknown key "prune" in the top level'),
+        (["--set", "prune.steps=3"], 'error: --set: unknown table "prune"'),
         (["--target", "toaster"], 'error: unknown target "toaster"'),
     ],
 )
