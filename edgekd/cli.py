@@ -17,6 +17,7 @@ import typer
 from edgekd.errors import EdgekdError
 from edgekd.run import Run
 
+_STDOUT = 1
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 stores = typer.Typer(no_args_is_help=True, help="What is kept between builds.")
 app.add_typer(stores, name="store")
@@ -61,10 +62,10 @@ def _can_print() -> bool:
     """Whether stdout takes what is printed; where it does not, nothing more is sent to it."""
     try:
         # Not by flushing: what could not be written is forgotten, and the next flush succeeds.
-        os.write(sys.stdout.fileno(), b"\n")
+        os.write(_STDOUT, b"\n")
     except OSError:
         # Else the interpreter tries again when it ends, and complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         return False
     return True
 

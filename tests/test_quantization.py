@@ -86,7 +86,7 @@ def test_nodes_of_an_fp16_file_that_stay_in_float32_are_named() -> None:
 def test_what_stays_in_float_in_any_case_is_told_with_the_reason() -> None:
     joins = [{"node": "cat", "largest": 318.4, "smallest": 0.97}, {"node": "add", "largest": 40.0, "smallest": 2.0}]
     kept = {"joins": joins, "float_around_joins": ["a", "cat"], "float_by_name": ["conv7"]}
-    found = notes(CPU, shipped(), replace(REPAIRED, metrics={**REPAIRED.metrics, **kept}), {}, ())
+    found = notes(CPU, shipped(), replace(REPAIRED, measured={**REPAIRED.metrics, **kept}), {}, ())
     assert found[1:] == [
         "in float behind the last layers: 2 nodes around cat, which joins values up to 318 with values up to 0.97; "
         "its parts keep their own qparams",
