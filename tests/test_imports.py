@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {"recipe"},
     "front": {"constants", "errors", "workload"},
     # Data and training.
-    "workload": {"errors", "recipe", "ref", "run", "store"},
+    "workload": {"errors", "hashes", "recipe", "ref", "run", "store"},
     "models": {"errors", "recipe", "ref", "run", "store", "workload"},
     "train": {"errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
@@ -71,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "bundle": {"beside", "errors", "target", "front", "operators", "runtime", "report", "workload"},
     # The order of it all.
     "products": {"store"},
-    "project": {"errors", "recipe", "ref", "workload"},
+    "project": {"errors", "hashes", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "store", "workload"},
     "quantizing": {"host", "recipe", "target", "store", "quantize", "workload"},
     "ship": {"errors", "quantizing", "recipe", "target", "host", "store", "runtime", "bench", "evaluate", "quantize"},
