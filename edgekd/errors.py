@@ -26,9 +26,9 @@ class EdgekdError(Exception):
     """A mistake that the user can mend: one line says what is wrong, one how to go on."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Both quote names out of files of others: those must neither drive a terminal nor fail to be written as UTF-8.
+        self.message, self.hint = ("\n".join(map(printable, text.split("\n"))) for text in (message, hint))
+        super().__init__(self.message)
 
 
 class RecipeError(EdgekdError):

@@ -61,3 +61,9 @@ def test_ten_names_are_listed_and_the_others_counted() -> None:
 
 def test_one_is_counted_in_the_singular() -> None:
     assert [counted(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+
+
+def test_a_name_that_an_error_quotes_cannot_drive_a_terminal() -> None:
+    error = ModelError("the input \x1b[2J of net.onnx\nis no tensor", "rename \udcff")
+    assert str(error) == error.message == "the input \\x1b[2J of net.onnx\nis no tensor"
+    assert error.hint == "rename \\udcff"

@@ -124,6 +124,17 @@ def test_absorb_lets_the_graph_take_pixels(ask: Ask) -> None:
     assert found.report["operators_in_float"] == {}
 
 
+def test_a_graph_that_gives_one_number_for_each_image_absorbs_its_front_as_well(ask: Ask) -> None:
+    model = classifier()
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(node("ReduceMax", ["scores", "axes"], "y", keepdims=0))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"]))
+    found = ask(model, absorb=True, insist=True)
+    assert found.report["front"] == {"front": "absorbed", "front_exact": True, "front_agreement": 1.0}
+    assert found.report["precision"] == "int8"
+
+
 @pytest.mark.parametrize("calibrator", ["percentile", "entropy", "mse"])
 def test_every_calibrator_keeps_the_classes(ask: Ask, calibrator: str) -> None:
     found = ask(classifier(), f"quantize.calibrator={calibrator}")
