@@ -13,16 +13,22 @@ Anything else that escapes is a bug of edgekd and keeps its stack trace.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, all that `str.splitlines` breaks at, and what Python reads file names that are not UTF-8 as."""
+_LISTED = 10
 
 
 class EdgekdError(Exception):
     """A mistake that the user can mend: one line says what is wrong, one how to go on."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Both quote names out of files of others: those must neither drive a terminal nor fail to be written as UTF-8.
+        self.message, self.hint = ("\n".join(map(printable, text.split("\n"))) for text in (message, hint))
+        super().__init__(self.message)
 
 
 class RecipeError(EdgekdError):
@@ -55,3 +61,24 @@ def first_line(error: BaseException) -> str:
     """Return the first line of what another library's exception says, or its kind where it says nothing."""
     said = str(error).strip()
     return said.splitlines()[0] if said else type(error).__name__
+
+
+def is_printable(name: str) -> bool:
+    """Whether a name stays on one line and can be written as UTF-8."""
+    return _UNPRINTABLE.search(name) is None
+
+
+def printable(name: str | Path) -> str:
+    """Return a name of a file as text on one line: control characters, and bytes that are not UTF-8, as escapes."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names with commas between them: the first ten, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and what it counts, such as 1 file, 2 files."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -28,8 +28,10 @@ class HashCache:
         """Return the sha256 of a file, or of a folder's relative names and contents (hidden files left out)."""
         if path.is_dir():
             whole = hashlib.sha256()
-            for file in sorted(_files(path)):
-                whole.update(f"{file.relative_to(path).as_posix()}\0{self._file_digest(file)}\n".encode())
+            for file in sorted(files_below(path)):
+                line = f"{file.relative_to(path).as_posix()}\0{self._file_digest(file)}\n"
+                # Names need not be UTF-8: Python reads the other bytes as surrogates.
+                whole.update(line.encode("utf-8", "surrogateescape"))
             return whole.hexdigest()
         return self._file_digest(path)
 
@@ -74,7 +76,7 @@ def _read(file: Path) -> dict[str, list[int | str]]:
     return known if is_whole else {}
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder, through linked folders too, each real folder once; hidden names left out."""
     seen: set[str] = set()
     for name, folders, files in os.walk(folder, followlinks=True):

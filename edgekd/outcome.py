@@ -19,7 +19,7 @@ from edgekd.evaluate.stage import agree
 from edgekd.products import Graphs, LatencyCut, Networks
 from edgekd.project import Project
 from edgekd.recipe import Sparse
-from edgekd.report.contents import Measured, Report, Spread, StageRow, Verdict
+from edgekd.report.contents import Files, Measured, Report, Spread, StageRow, Verdict
 from edgekd.report.latency import as_report
 from edgekd.runtime import exact_here, settings_for
 from edgekd.ship import Shipped
@@ -85,7 +85,11 @@ def report_on(judged: Judged) -> Report:
             for verdict in verdicts
         ),
         costliest=costliest([(row.stage, row.top1) for row in rows]),
-        data={**{key: value for key, value in data.items() if key != "classes"}, "seed": recipe.data.seed},
+        data={
+            **{key: value for key, value in data.items() if key not in {"classes", "files"}},
+            "seed": recipe.data.seed,
+        },
+        files=Files(**data["files"]),
         training=_training(judged),
         seeds=_seeds(judged),
         pruning={**_pruning(judged), **({"latency_kept": kept} if kept is not None else {})},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgekd.errors import DataError, EdgekdError, ModelError
+from edgekd.hashes import files_below
 from edgekd.recipe import Model, Recipe, Training
 from edgekd.ref import Ref, resolve
 from edgekd.workload import folder
@@ -115,9 +116,12 @@ def _check_room(project: Project, store: Path) -> None:
     needed = _ROOM_BYTES
     if isinstance(project.source, Path):
         height, width = project.recipe.data.shape
-        images, trained = (sum(1 for _ in project.source.glob(each)) for each in ("*/*/*", "train/*/*"))
+        trained, *others = (
+            sum(1 for _ in files_below(split))
+            for split in (project.source / "train", project.source / "test", *([project.val] if project.val else []))
+        )
         classes = sum(1 for _ in project.source.glob("train/*/"))
-        needed += _PREPARED_COPIES * images * height * width * 3 // 2
+        needed += _PREPARED_COPIES * (trained + sum(others)) * height * width * 3 // 2
         if not any(store.glob("teach-*")):  # else they may be what fills the disk
             needed += trained * _logit_bytes(project.recipe, classes)
     existing = next(parent for parent in (store.absolute(), *store.absolute().parents) if parent.exists())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -161,7 +163,54 @@ def test_unreadable_image_is_named(edgekd: Edgekd, recipe: Path) -> None:
 def test_skip_unreadable_goes_on_and_counts(edgekd: Edgekd, recipe: Path) -> None:
     (recipe / "images/train/nut/3.png").write_bytes(b"no image")
     _, out, _ = edgekd("build", "--set", "data.skip_unreadable=true", "--set", "teacher.args.classes=4")
-    assert "warning: 1 unreadable images left out" in out
+    assert "warning: 1 unreadable image left out: train/nut/3.png" in out
+
+
+@pytest.mark.slow
+def test_the_report_names_every_file_that_is_left_out_or_twice_there(edgekd: Edgekd, recipe: Path) -> None:
+    train, test = recipe / "images/train/nut", recipe / "images/test/nut"
+    for number in range(10, 22):
+        (train / f"{number}.png").write_bytes(b"no image")
+    (train / "notes.txt").touch()
+    (test / "more").mkdir()
+    (test / "more" / "0.png").write_bytes((train / "0.png").read_bytes())
+    code, out, err = edgekd("build", "--set", "data.skip_unreadable=true", "--set", "teacher.min_teacher=0")
+    assert code == 0, err
+    (file,) = recipe.glob("dist/*/report.json")
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert report["files"] == {
+        "unreadable": [f"train/nut/{number}.png" for number in range(10, 22)],
+        "not_images": ["train/nut/notes.txt"],
+        "in_no_class": [],
+        "test_images_in_train": ["test/nut/more/0.png"],
+    }
+    assert report["data"]["unreadable"] == 12
+    assert "train/nut/19.png and 2 more" in out
+    assert str(recipe) not in file.read_text(encoding="utf-8")
+
+
+def test_names_that_are_not_utf8_are_printed_as_escapes(recipe: Path) -> None:
+    """In a process of its own: pytest's capture takes any text, stdout does not."""
+    train = recipe / "images/train/nut"
+    (train / "3.png").rename(train / os.fsdecode(b"\xff.png"))
+    (train / os.fsdecode(b"\xfe.png")).write_bytes(b"no image")
+    (train / os.fsdecode(b"\xfd.txt")).touch()
+    command = [sys.executable, "-m", "edgekd.cli", "build"]
+    ran = subprocess.run(command, cwd=recipe, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert [line.partition(":")[0] for line in ran.stderr.splitlines()] == ["error", "hint"]
+    assert r"images/train/nut/\udcfe.png" in ran.stderr
+    skipped = [*command, "--set", "data.skip_unreadable=true", "--set", "teacher.args.classes=4"]
+    ran = subprocess.run(skipped, cwd=recipe, capture_output=True, text=True, check=False)
+    assert r"warning: 1 unreadable image left out: train/nut/\udcfe.png" in ran.stdout
+    assert r"1 file skipped, not an image by its name: train/nut/\udcfd.txt" in ran.stdout
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_class_folder_of_two_lines_is_named_before_any_work(edgekd: Edgekd, recipe: Path) -> None:
+    (recipe / "images/train/nut").rename(recipe / "images/train/nut\nand bolt")
+    says(edgekd("build"), r"nut\nand bolt has a line break", "labels.txt has one class a line")
+    wrote_nothing(recipe)
 
 
 def test_class_counts_that_differ(edgekd: Edgekd, recipe: Path) -> None:
@@ -178,7 +227,7 @@ def test_test_images_in_train_are_counted(edgekd: Edgekd, recipe: Path) -> None:
         pixels = (recipe / f"images/train/nut/{number}.png").read_bytes()
         (recipe / f"images/test/nut/{number}.png").write_bytes(pixels)
     _, out, _ = edgekd("build", "--set", "teacher.args.classes=4")
-    assert "warning: 2 of 6 test images are also in train" in out
+    assert "2 of 6 test images are also in train (same pixels): test/nut/0.png, test/nut/1.png" in out
 
 
 def test_bench_for_another_machine_is_refused(edgekd: Edgekd, recipe: Path) -> None:

@@ -168,3 +168,13 @@ def test_a_linked_folder_changes_with_what_it_leads_to(folder: Path, tmp_path: P
 def test_a_link_that_leads_back_up_ends(folder: Path) -> None:
     (folder / "again").symlink_to(folder)
     assert len(digest(folder)) == 64
+
+
+def test_names_that_are_not_utf8_count_by_their_bytes(folder: Path) -> None:
+    seen = {digest(folder)}
+    for name in (b"\xff.png", b"\xfe.png", "\u00ff.png".encode()):
+        file = folder / os.fsdecode(name)
+        file.touch()
+        seen.add(digest(folder))
+        file.unlink()
+    assert len(seen) == 4

@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
     "latency": {"recipe"},
     "front": {"constants", "errors", "workload"},
     # Data and training.
-    "workload": {"errors", "frames", "recipe", "ref", "run", "stage"},
+    "workload": {"errors", "frames", "hashes", "recipe", "ref", "run", "stage"},
     "models": {"beside", "errors", "frames", "recipe", "ref", "run", "stage", "workload"},
     "train": {"beside", "errors", "host", "recipe", "run", "models", "workload"},
     # The stages: never one another.
@@ -82,7 +82,7 @@ ALLOWED: dict[str, set[str]] = {
     # The order of it all.
     "products": {"stage"},
     "cautions": {"recipe", "workload"},
-    "project": {"errors", "recipe", "ref", "workload"},
+    "project": {"errors", "hashes", "recipe", "ref", "workload"},
     "rehearse": {"project", "recipe", "stage", "workload"},
     "quantizing": {"host", "recipe", "target", "stage", "store", "quantize", "workload"},
     "ship": {"errors", "quantizing", "recipe", "target", "host", "stage", "store", "runtime"}

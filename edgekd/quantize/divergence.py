@@ -170,7 +170,9 @@ class _Channels:
         """Return the part of a group's variance that is not reproduced, at most 1."""
         noise, spread = float(self.noise[group].sum()), float(self.spread[group].sum())
         least = float((self.largest[group] ** 2).sum()) * _LEAST_SPREAD
-        return min(1.0, noise / max(spread, least)) if noise else 0.0
+        bound = max(spread, least)
+        # Against answers that are all zero any other is a loss of everything.
+        return min(1.0, noise / bound) if noise and bound else float(noise > 0)
 
 
 def _channels(parent: NDArray[Any], found: NDArray[Any]) -> _Channels:

@@ -25,8 +25,14 @@ def infer(model: ModelProto) -> None:
         found = onnx.shape_inference.infer_shapes(model).graph
         del graph.value_info[:]
     graph.value_info.extend(found.value_info)
+    given = {value.name: value for value in graph.input} | {
+        value.name: onnx.helper.make_tensor_value_info(value.name, value.data_type, list(value.dims))
+        for value in graph.initializer
+    }
     for value, inferred, before in zip(graph.output, found.output, outputs, strict=True):
-        value.CopyFrom(inferred if _contradicted(before, inferred) else before)
+        # Nothing is inferred of an output that is an input or a constant.
+        known = given.get(value.name, inferred)
+        value.CopyFrom(known if _contradicted(before, known) else before)
 
 
 def rank(graph: GraphProto, name: str) -> int | None:

@@ -28,7 +28,7 @@ class Data(Table):
     labels: tuple[str, ...] = Field(default=(), examples=[["bolt", "nut", "washer"]])
     """The order of the classes; empty: the folder names, sorted."""
     skip_unreadable: bool = False
-    """Leave out images that cannot be decoded, and count them."""
+    """Leave out images that cannot be decoded, and name them."""
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -43,6 +43,19 @@ class Verdict(Table):
     state: Literal["met", "missed", "unjudged"]
 
 
+class Files(Table):
+    """Files of the data that a reader should know of, by their names below the data folder."""
+
+    unreadable: tuple[str, ...] = ()
+    """Images that could not be decoded, and were left out."""
+    not_images: tuple[str, ...] = ()
+    """Other files in the class folders."""
+    in_no_class: tuple[str, ...] = ()
+    """Images beside the class folders, left out."""
+    test_images_in_train: tuple[str, ...] = ()
+    """Test images whose pixels train has as well."""
+
+
 class LatencyRow(Table):
     """Milliseconds per image, batch 1: median and 90th percentile with their 95 % intervals."""
 
@@ -88,6 +101,7 @@ class Report(Table):
     budgets: tuple[Verdict, ...]
     costliest: str
     data: dict[str, Any]
+    files: Files = Files()
     training: dict[str, Any]
     seeds: tuple[Spread, ...]
     pruning: dict[str, Any]

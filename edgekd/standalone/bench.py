@@ -18,10 +18,10 @@ from edgekd.bench.measure import Inputs, Measured, measure
 from edgekd.bench.runner import random_values
 from edgekd.bundle.checked import checked, is_bundle
 from edgekd.bundle.manifest import Manifest
-from edgekd.errors import DataError, ModelError, TargetError
+from edgekd.errors import DataError, ModelError, TargetError, printable
 from edgekd.recipe import Bench
 from edgekd.target import Target
-from edgekd.workload import gather, images, npz
+from edgekd.workload import archive, gather, images, npz
 from edgekd.workload.batch import batch_axes
 from edgekd.workload.layout import Size, layout_of
 from edgekd.workload.npz import Wanted
@@ -95,7 +95,7 @@ def _feed(name: str, session: Any, asked: Timing) -> Inputs:
     try:
         size = images.size_of(file)
     except images.UnreadableImageError as error:
-        raise DataError(f"cannot read the image {file}: {error}", "name an image, or a .npz file") from None
+        raise DataError(f"cannot read the image {printable(file)}: {error}", "name an image, or a .npz file") from None
     return _of_size(name, session, size, "")
 
 
@@ -134,7 +134,7 @@ def _of_file(session: Any, data: Path) -> Inputs:
     npz.find(first, wanted)
     fixed = [each.dims[each.axis] for each in wanted.values() if each.axis is not None]
     count = next((size for size in fixed if size is not None), 1)
-    values = npz.read(first, list(wanted))
+    values = archive.read(first, wanted)
     return {name: each.take(values[name], slice(0, count)) for name, each in wanted.items()}
 
 

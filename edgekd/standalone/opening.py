@@ -6,13 +6,13 @@ stale are inferred anew. What it does not run is refused with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 import onnx.version_converter
-from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto, numpy_helper
 
 from edgekd import constants, runtime
 from edgekd.errors import ModelError, first_line
@@ -29,6 +29,7 @@ def loaded(file: Path, as_it_is: bool = False) -> ModelProto:
     Raises ModelError for one that onnxruntime does not run.
     """
     model = _parsed(file)
+    _unbind(model.graph)
     if as_it_is:
         _open_negative(model.graph)
         runtime.check_opens(model, file.name)
@@ -78,6 +79,13 @@ def _is_text(message: Any) -> bool:
     return True
 
 
+def _unbind(graph: GraphProto) -> None:
+    """Drop what binds an attribute to one of a function: outside functions onnxruntime goes by its value alone."""
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            attribute.ClearField("ref_attr_name")
+
+
 def _state_defaults(model: ModelProto) -> None:
     """State what onnxruntime does without: a current IR version, in which constants are no inputs, and a name."""
     model.ir_version = max(model.ir_version, _IR)
@@ -92,16 +100,18 @@ def _use_one_domain(model: ModelProto) -> None:
         others.insert(0, onnx.helper.make_opsetid("", standard[-1]))
     del model.opset_import[:]
     model.opset_import.extend(others)
-    _rename_domains(model.graph)
-
-
-def _rename_domains(graph: GraphProto) -> None:
-    for node in graph.node:
+    for node in _nodes(model.graph):
         if node.domain in constants.STANDARD:
             node.domain = ""
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield the nodes of a graph and of the graphs inside it."""
+    for node in graph.node:
+        yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _rename_domains(inner)
+                yield from _nodes(inner)
 
 
 def _sort(model: ModelProto, name: str) -> None:

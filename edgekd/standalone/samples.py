@@ -24,7 +24,7 @@ from edgekd.standalone import judging
 from edgekd.standalone.asked import Request
 from edgekd.standalone.fed import Fed, FedArrays
 from edgekd.target import Target
-from edgekd.workload import gather, npz
+from edgekd.workload import gather, images, npz
 from edgekd.workload.splits import Indices, stratified
 
 CALIBRATION = "calibration"
@@ -57,7 +57,7 @@ class Collected:
 
     has_labels: bool
     report: dict[str, Any]
-    """What the report keeps: how many samples calibrate, and whether others judge."""
+    """What the report keeps: how many samples calibrate, whether others judge, and which files are not images."""
 
 
 def split(labels: NDArray[np.int64], asked: int, least: int, seed: int) -> Split:
@@ -97,6 +97,8 @@ def collect(request: Request, model: ModelProto, fed: Fed, folder: Path, run: Ru
         mean, std = (", ".join(f"{each:g}" for each in values) for values in (fed.mean, fed.std))
         run.say(f"pixels are fed as (pixel - mean) / std, mean {mean}, std {std}")
     pictures = gather.pictures(request.data)
+    if pictures.not_images:
+        run.say(images.not_images(pictures.not_images))
     if 0 < asked < len(fed.sizes):
         raise DataError(f"--samples {asked} is less than one for each of {len(fed.sizes)} sizes", "ask for more")
     labels = pictures.labels if pictures.labels is not None else np.zeros(len(pictures.files), np.int64)
@@ -106,7 +108,8 @@ def collect(request: Request, model: ModelProto, fed: Fed, folder: Path, run: Ru
         gather.write_pictures(pictures.take(chosen), fed.sizes, out, run, fed.framing)
 
     _write(drawn, folder, write)
-    return Collected(pictures.labels is not None and _classes(model) == len(pictures.classes), _report(drawn))
+    has_labels = pictures.labels is not None and _classes(model) == len(pictures.classes)
+    return Collected(has_labels, {**_report(drawn), "files": {"not_images": list(pictures.not_images)}})
 
 
 def _write(drawn: Split, folder: Path, write: Callable[[Indices, Path], None]) -> None:

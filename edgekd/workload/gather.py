@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from edgekd.errors import DataError
+from edgekd.errors import DataError, listed, printable
+from edgekd.hashes import files_below
 from edgekd.run import Progress, Run
 from edgekd.workload import images
 from edgekd.workload.arrays import LABELS, images_file
 from edgekd.workload.images import PLAIN, Framing
 from edgekd.workload.layout import Size
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"}
 
 
 @dataclass(frozen=True)
@@ -27,26 +26,55 @@ class Pictures:
     files: tuple[Path, ...]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...]
+    not_images: tuple[str, ...] = ()
+    """The other files, by how their names end: their names below the folder."""
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Pictures:
         """Return some of them."""
         files = tuple(self.files[int(index)] for index in indices)
-        return Pictures(files, None if self.labels is None else self.labels[np.asarray(indices, int)], self.classes)
+        labels = None if self.labels is None else self.labels[np.asarray(indices, int)]
+        return replace(self, files=files, labels=labels)
 
 
 def pictures(folder: Path) -> Pictures:
     """Find the images of a folder: of its folders, which are the classes, or its own. Raises DataError."""
     if not folder.is_dir():
-        raise DataError(f"no data folder {folder}", "name a folder of images, or of .npz files")
-    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    found = [(file, label) for label, entry in enumerate(inside) for file in _images(entry)]
-    if found:
-        labels = np.array([label for _, label in found], np.int64)
-        return Pictures(tuple(file for file, _ in found), labels, tuple(entry.name for entry in inside))
-    files = _images(folder)
-    if not files:
-        raise DataError(f"{folder} holds no image", f"images end in {', '.join(sorted(_SUFFIXES))}")
-    return Pictures(tuple(files), None, ())
+        raise DataError(f"no data folder {printable(folder)}", "name a folder of images, or of .npz files")
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    own = [entry for entry in entries if entry.is_file()]
+    inside = [entry for entry in entries if entry.is_dir()]
+    below = [(file, label) for label, entry in enumerate(inside) for file in sorted(files_below(entry))]
+    loose = [file for file in own if images.is_image(file)]
+    classed = [(file, label) for file, label in below if images.is_image(file)]
+    others = tuple(
+        printable(file.relative_to(folder).as_posix())
+        for file in (*own, *(file for file, _ in below))
+        if not images.is_image(file)
+    )
+    if loose and classed:
+        raise DataError(
+            f"{printable(folder)} holds images of its own ({listed([printable(file.name) for file in loose])}) beside "
+            f"folders of images ({listed([printable(entry.name) for entry in inside])})",
+            "put every image into the folder of its class, or all into one folder without others",
+        )
+    if classed:
+        _check_depth(folder, [file for file, _ in classed])
+        labels = np.array([label for _, label in classed], np.int64)
+        return Pictures(tuple(file for file, _ in classed), labels, tuple(entry.name for entry in inside), others)
+    if not loose:
+        raise DataError(f"{printable(folder)} holds no image", f"images end in {', '.join(sorted(images.SUFFIXES))}")
+    return Pictures(tuple(loose), None, (), others)
+
+
+def _check_depth(folder: Path, files: list[Path]) -> None:
+    """Raise DataError where no class folder holds an image itself: the classes may as well be the folders below."""
+    if all(len(file.relative_to(folder).parts) > 2 for file in files):
+        first = files[0].relative_to(folder).parts
+        raise DataError(
+            f"the folders of {printable(folder)} hold their images in further folders, such as "
+            f"{printable('/'.join(first[:2]))}: which are the classes is not clear",
+            f"name the folder that holds the folders of the classes, such as --data {printable(folder / first[0])}",
+        )
 
 
 def write_pictures(found: Pictures, sizes: Sequence[Size], out: Path, run: Run, framing: Framing = PLAIN) -> None:
@@ -75,10 +103,4 @@ def _pixels(file: Path, size: Size, framing: Framing) -> NDArray[np.uint8]:
     try:
         return images.read(file, size, framing)
     except images.UnreadableImageError as error:
-        raise DataError(f"cannot read the image {file}: {error}", "remove it") from None
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(
-        file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-    )
+        raise DataError(f"cannot read the image {printable(file)}: {error}", "remove it") from None

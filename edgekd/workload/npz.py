@@ -7,26 +7,22 @@ samples of one shape are written together, as a group.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from edgekd.errors import DataError
+from edgekd.errors import DataError, listed, printable
+from edgekd.workload import archive
+from edgekd.workload.archive import Header
 from edgekd.workload.arrays import GROUPS, INPUTS, input_file
 from edgekd.workload.splits import Indices
 
 SUFFIX = ".npz"
-# What zipfile and numpy were seen to raise for damaged files.
-_BROKEN: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, TypeError, AttributeError, KeyError)
-_BROKEN += (zipfile.BadZipFile, NotImplementedError, SyntaxError)
-_Headers = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 @dataclass(frozen=True)
@@ -99,10 +95,10 @@ def find(data: Path, wanted: Mapping[str, Wanted]) -> Found:
     for file in files:
         headers = _checked(file, wanted)
         rows.append(_rows(file, headers, wanted))
-        shapes = tuple(wanted[name].of_one(shape) for name, (shape, _) in headers.items())
+        shapes = tuple(wanted[name].of_one(each.shape) for name, each in headers.items())
         # One value for all samples of a batch: samples of another value are another group.
         common = [name for name, each in wanted.items() if each.axis is None]
-        values = tuple(value.tobytes() for value in read(file, common).values())
+        values = tuple(value.tobytes() for value in archive.read(file, common).values())
         keys.append((shapes, values))
     order = list(dict.fromkeys(keys))
     return Found(wanted, tuple(files), tuple(rows), tuple(order.index(key) for key in keys))
@@ -119,7 +115,7 @@ def write(found: Found, chosen: Indices, out: Path) -> None:
         total, done = int((groups == group).sum()), 0
         for owner in dict.fromkeys(owners[groups == group].tolist()):
             rows = chosen[owners == owner] - starts[owner]
-            values = read(found.files[owner], list(found.wanted))
+            values = archive.read(found.files[owner], list(found.wanted))
             for number, (name, each) in enumerate(found.wanted.items()):
                 value = each.take(values[name], rows)
                 shape = list(value.shape)
@@ -136,52 +132,25 @@ def write(found: Found, chosen: Indices, out: Path) -> None:
     (out / GROUPS).write_text(json.dumps(about), encoding="utf-8")
 
 
-def read(file: Path, names: list[str]) -> dict[str, NDArray[Any]]:
-    """Return some arrays of a file. Raises DataError."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names}
-    except _BROKEN as error:
-        raise _unreadable(file, error) from None
-
-
-def _checked(file: Path, wanted: Mapping[str, Wanted]) -> _Headers:
-    headers = _headers(file)
-    if missing := sorted(set(wanted) - set(headers)):
+def _checked(file: Path, wanted: Mapping[str, Wanted]) -> dict[str, Header]:
+    found = archive.look(file, wanted)
+    called = printable(file.name)
+    if missing := sorted(set(wanted) - set(found.headers)):
+        has = listed([printable(name) for name in sorted(found.names)]) or "none"
         raise DataError(
-            f"{file.name} has no array {', '.join(missing)} (it has {', '.join(sorted(headers))})",
-            f"the graph's inputs are {', '.join(wanted)}",
+            f"{called} has no array {', '.join(missing)} (it has {has})", f"the graph's inputs are {', '.join(wanted)}"
         )
     for name, each in wanted.items():
-        shape, kind = headers[name]
+        shape, kind = found.headers[name].shape, found.headers[name].kind
         if not each.fits(shape, kind):
-            raise DataError(f"{file.name}: {name} is {kind} {list(shape)}", f"the graph takes {each}")
-    return {name: headers[name] for name in wanted}
+            raise DataError(f"{called}: {name} is {kind} {list(shape)}", f"the graph takes {each}")
+    return found.headers
 
 
-def _rows(file: Path, headers: _Headers, wanted: Mapping[str, Wanted]) -> int:
-    found = {rows for name, (shape, _) in headers.items() if (rows := wanted[name].rows(shape)) is not None}
+def _rows(file: Path, headers: Mapping[str, Header], wanted: Mapping[str, Wanted]) -> int:
+    found = {rows for name, each in headers.items() if (rows := wanted[name].rows(each.shape)) is not None}
     if len(found) > 1:
-        raise DataError(f"{file.name} holds {sorted(found)} rows", "every input needs the same number of rows")
+        raise DataError(
+            f"{printable(file.name)} holds {sorted(found)} rows", "every input needs the same number of rows"
+        )
     return found.pop() if found else 1
-
-
-def _headers(file: Path) -> _Headers:
-    """Return shapes and types without reading the values."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return {name.removesuffix(".npy"): _header(archive.open(name)) for name in names}
-    except _BROKEN as error:
-        raise _unreadable(file, error) from None
-
-
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    with stream:
-        old = npy.read_magic(stream) == (1, 0)
-        shape, _, kind = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(stream)
-    return shape, kind
-
-
-def _unreadable(file: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read {file.name}: {error}", "numpy.savez writes such files")

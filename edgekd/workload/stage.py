@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgekd.errors import DataError, EdgekdError
+from edgekd.errors import DataError, EdgekdError, counted, listed
 from edgekd.frames import said
 from edgekd.recipe import Data
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.stage import Metrics, stage
 from edgekd.workload import arrays, folder
-from edgekd.workload.dataset import Dataset, Images, Split
+from edgekd.workload.dataset import Dataset, LeftOut, Split
 from edgekd.workload.digits import digits
+from edgekd.workload.images import not_images
 from edgekd.workload.splits import hold_out, stratified
 
 
-@stage(writes="data", version=1, tools=("numpy", "pillow", "scikit-learn"))
+@stage(writes="data", version=2, tools=("numpy", "pillow", "scikit-learn"))
 def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, config: Data, calibration: int) -> Metrics:
     """Write <split>/images.npy (uint8 [N, H, W, 3]) and <split>/labels.npy for train, val, test and calibration.
 
@@ -42,18 +45,30 @@ def prepare(out: Path, run: Run, source: Path | Ref | str, val: Path | None, con
     splits = {"train": train, "val": held, "test": data.test, "calibration": chosen}
     for name, split in splits.items():
         arrays.save(split, out / name)
-    leaked = _in_both(data.train.images, data.test.images)
+    leaked = _in_both(data.train, data.test)
     if leaked:
-        run.say(f"warning: {leaked} of {len(data.test.labels)} test images are also in train (same pixels)")
-    if data.unreadable:
-        run.say(f"warning: {data.unreadable} unreadable images left out")
+        total = len(data.test.labels)
+        run.say(f"warning: {len(leaked)} of {total} test images are also in train (same pixels): {listed(leaked)}")
+    _say_left_out(data.left_out, run)
     return {
         "classes": list(data.classes),
         "images": {name: len(split.labels) for name, split in splits.items()},
-        "test_images_in_train": leaked,
-        "unreadable": data.unreadable,
+        "test_images_in_train": len(leaked),
+        "unreadable": len(data.left_out.unreadable),
         "val_from_train": data.val is None,
+        "files": {**asdict(data.left_out), "test_images_in_train": leaked},
     }
+
+
+def _say_left_out(files: LeftOut, run: Run) -> None:
+    for names, noun, what in (
+        (files.unreadable, "unreadable image", "left out"),
+        (files.in_no_class, "image", "left out, beside the class folders"),
+    ):
+        if names:
+            run.say(f"warning: {counted(len(names), noun)} {what}: {listed(names)}")
+    if files.not_images:
+        run.say(not_images(files.not_images))
 
 
 @stage(writes="calibration", version=1, tools=("numpy",))
@@ -105,7 +120,12 @@ def _check_left(data: Dataset, train: Split, config: Data) -> None:
             )
 
 
-def _in_both(train: Images, test: Images) -> int:
-    """Count the test images whose pixels are also in train, by content hash."""
-    known = {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in train}
-    return sum(hashlib.blake2b(image.tobytes(), digest_size=16).digest() in known for image in test)
+def _in_both(train: Split, test: Split) -> list[str]:
+    """Return the names of the test images whose pixels are also in train, by content hash."""
+    known = set(map(_digest, train.images))
+    names = test.names or [f"test[{number}]" for number in range(len(test.labels))]
+    return [name for name, image in zip(names, test.images, strict=True) if _digest(image) in known]
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

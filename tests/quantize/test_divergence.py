@@ -74,6 +74,13 @@ def test_of_classes_and_integers_the_part_that_differs_counts() -> None:
     assert (whole.kind, whole.lost) == ("integers", 0.5)
 
 
+def test_against_answers_that_are_all_zero_any_other_loses_everything_and_none_nothing() -> None:
+    zero = np.zeros((4, 3), np.float32)
+    found = zero.copy()
+    found[1, 2] = 1e-3
+    assert (lost(zero, found).lost, lost(zero, zero).lost) == (1.0, 0.0)
+
+
 @pytest.mark.parametrize("spoiled", [np.nan, np.inf])
 def test_answers_that_are_not_finite_lose_everything(spoiled: float) -> None:
     parent = detections()

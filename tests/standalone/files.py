@@ -96,6 +96,20 @@ def _passed_through(model: ModelProto) -> None:
     model.graph.output.append(model.graph.input[0])
 
 
+def _passed_through_as_another(model: ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 7]))
+
+
+def _constant_as_output(model: ModelProto) -> None:
+    """The filters themselves, declared as of another size."""
+    model.graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 3, 3, 3]))
+
+
+def _bound(model: ModelProto) -> None:
+    """Bound to an attribute of a function that is not there; onnxruntime goes by the value beside it."""
+    model.graph.node[-1].attribute[0].ref_attr_name = "transposed"
+
+
 def _dead(model: ModelProto) -> None:
     model.graph.node.append(node("Sigmoid", ["c"], "nobody"))
 
@@ -119,6 +133,9 @@ RUNS: dict[str, Change] = {
     "an output without a shape": _without_shape,
     "constants that are no inputs in IR version 3": _first_ir,
     "an input that is an output": _passed_through,
+    "an input that is an output of another shape": _passed_through_as_another,
+    "a constant that is an output of another shape": _constant_as_output,
+    "an attribute that is bound as in a function": _bound,
     "a node that nobody needs": _dead,
     "a Gemm of a Constant": _gemm_of_a_constant,
     "a graph without a name": lambda model: model.graph.ClearField("name"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,7 @@ def ask(tmp_path: Path, pictures: Path) -> Ask:
 
     def quantize(model: ModelProto, *settings: str, samples: int = 60, **given: Any) -> Quantized:
         onnx.save(model, tmp_path / "net.onnx")
+        run = given.pop("run", Run())
         request = Request(
             model=tmp_path / "net.onnx",
             data=given.pop("data", pictures),
@@ -78,7 +80,7 @@ def ask(tmp_path: Path, pictures: Path) -> Ask:
             **given,
         )
         check(request)
-        return quantize_file(request, Run())
+        return quantize_file(request, run)
 
     return quantize
 
@@ -101,12 +103,36 @@ def test_the_interface_stays_and_the_answers_too(ask: Ask) -> None:
     assert any("agrees with its float parent on 100.00 % of 60 samples" in line for line in lines(found))
 
 
+def test_files_that_are_not_images_are_named_in_the_log_and_the_report(
+    tmp_path: Path, pictures: Path, ask: Ask
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    for name in ("class0/notes.txt", "class1/Thumbs.db"):
+        (data / name).touch()
+    said: list[str] = []
+    found = ask(classifier(), data=data, run=Run(say=said.append))
+    assert found.report["files"] == {"not_images": ["class0/notes.txt", "class1/Thumbs.db"]}
+    assert "2 files skipped, not images by their names: class0/notes.txt, class1/Thumbs.db" in said
+
+
 def test_absorb_lets_the_graph_take_pixels(ask: Ask) -> None:
     found = ask(classifier(), absorb=True, mean=(128.0, 128.0, 128.0), std=(64.0, 64.0, 64.0))
     (given,) = session_of(found).get_inputs()
     assert (given.name, given.type, given.shape) == (front.IMAGE, "tensor(uint8)", ["N", 16, 16, 3])
     assert found.report["top1"]["shipped"] == 1.0
     assert found.report["operators_in_float"] == {}
+
+
+def test_a_graph_that_gives_one_number_for_each_image_absorbs_its_front_as_well(ask: Ask) -> None:
+    model = classifier()
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(node("ReduceMax", ["scores", "axes"], "y", keepdims=0))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N"]))
+    found = ask(model, absorb=True, insist=True)
+    assert found.report["front"] == {"front": "absorbed", "front_exact": True, "front_agreement": 1.0}
+    assert found.report["precision"] == "int8"
 
 
 @pytest.mark.parametrize("calibrator", ["percentile", "entropy", "mse"])

@@ -51,3 +51,18 @@ def test_a_label_beyond_the_classes_is_refused_in_every_split(where: str, labels
     splits = {"train": split([0]), "test": split([1]), where: split(labels)}
     with pytest.raises(DataError, match=f"labels run from {labels[0]} to {labels[1]}, but there are 2 classes"):
         Dataset(**splits, classes=("a", "b"))
+
+
+def test_names_go_with_their_images_and_there_are_none_or_all() -> None:
+    images = np.zeros((3, 2, 2, 3), np.uint8)
+    named = Split(images, np.arange(3), ("a.png", "b.png", "c.png"))
+    assert named.take(np.array([2, 0])).names == ("c.png", "a.png")
+    assert split([0, 1]).take(np.array([1])).names == ()
+    with pytest.raises(DataError, match="3 images, 2 names"):
+        Split(images, np.arange(3), ("a.png", "b.png"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r", "\u2029"])
+def test_a_class_that_would_take_two_lines_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="line break"):
+        Dataset(split([0]), split([1]), classes=("a", name))

@@ -79,3 +79,37 @@ def test_images_are_written_in_the_channels_that_are_fed(folder: Path, tmp_path:
         [0, 0, red] for red in (0, 1, 2, 0, 1, 2, 3, 4, 5)
     ]
     assert np.load(tmp_path / "grey/images.npy").shape == (9, 7, 9, 1)
+
+
+def test_images_in_folders_below_a_class_are_found_in_the_order_of_their_paths(folder: Path) -> None:
+    for name in ("a/more/x.png", "a/.hidden/y.png"):
+        (folder / name).parent.mkdir()
+        Image.new("RGB", (9, 7)).save(folder / name)
+    found = pictures(folder)
+    names = [file.relative_to(folder).as_posix() for file in found.files]
+    assert names == ["a/0.png", "a/1.png", "a/2.png", "a/more/x.png", *(f"b/{number}.png" for number in range(6))]
+    assert found.labels is not None
+    assert found.labels.tolist() == [0] * 4 + [1] * 6
+
+
+def test_files_that_are_not_images_are_named(folder: Path) -> None:
+    (folder / "Thumbs.db").touch()
+    assert pictures(folder).not_images == ("Thumbs.db", "a/notes.txt")
+    assert pictures(folder).take([0]).not_images == ("Thumbs.db", "a/notes.txt")
+
+
+def test_images_beside_folders_of_images_are_an_error(folder: Path) -> None:
+    """Dropping either without a word would calibrate on a part of what was given."""
+    Image.new("RGB", (9, 7)).save(folder / "loose.png")
+    with pytest.raises(DataError, match=r"holds images of its own \(loose.png\) beside folders of images \(a, b\)"):
+        pictures(folder)
+
+
+def test_classes_that_lie_one_folder_deeper_are_an_error_that_names_the_folder(folder: Path) -> None:
+    (folder / "val").mkdir()
+    for label in ("a", "b"):
+        (folder / label).rename(folder / "val" / label)
+    with pytest.raises(DataError, match="such as val/a: which are the classes is not clear") as caught:
+        pictures(folder)
+    assert f"--data {folder / 'val'}" in caught.value.hint
+    assert pictures(folder / "val").classes == ("a", "b")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import EpsImagePlugin, Image, features
 from torchvision import transforms
 
-from edgekd.workload.images import Framing, Resize, UnreadableImageError, read, size_of, to_pixels
+from edgekd.workload.images import SUFFIXES, Framing, Resize, UnreadableImageError, is_image, read, size_of, to_pixels
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -183,3 +185,83 @@ def test_the_size_of_an_image_is_as_it_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "b.png").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError):
         size_of(tmp_path / "b.png")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 moveto showpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program `gs` that comes first on PATH; return the file that it writes when it runs."""
+    ran, program = tmp_path / "ran", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ntouch "{ran}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # forget an earlier search
+    return ran
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.eps"])
+def test_an_image_is_never_handed_to_ghostscript(tmp_path: Path, ghostscript: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(POSTSCRIPT)
+    with pytest.raises(Exception), Image.open(tmp_path / name) as opened:  # noqa: B017 - what Pillow raises is its own
+        opened.load()
+    assert ghostscript.exists(), "Pillow by itself runs it"
+    ghostscript.unlink()
+    for look in (size_of, lambda file: read(file, (4, 4))):
+        with pytest.raises(UnreadableImageError):
+            look(tmp_path / name)
+    assert not ghostscript.exists()
+
+
+def test_every_name_of_an_image_is_one_of_a_format_that_pillow_decodes_itself() -> None:
+    Image.init()
+    formats = {Image.registered_extensions()[suffix] for suffix in SUFFIXES - {".avif"}}
+    assert formats == {"PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "JPEG2000", "PPM"}
+    assert is_image(Path("A.JPEG"))
+    assert not any(is_image(Path(name)) for name in ("notes.txt", "Thumbs.db", "png", "a.png.txt", "a.eps"))
+
+
+@pytest.mark.parametrize("suffix", sorted(SUFFIXES - {".avif", ".apng", ".pfm"}))
+def test_a_file_of_every_suffix_is_read(tmp_path: Path, suffix: str) -> None:
+    mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    image = Image.fromarray(np.full((6, 4, 3), 255, np.uint8)).convert(mode)
+    image.save(tmp_path / f"a{suffix}")
+    assert np.abs(read(tmp_path / f"a{suffix}", (6, 4)).astype(int) - 255).max() <= 2
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_a_damaged_avif_is_unreadable_though_its_decoder_raises_runtime_error(tmp_path: Path) -> None:
+    held = io.BytesIO()
+    Image.fromarray(gradient(16, 16)).save(held, "AVIF")
+    generator, seen = np.random.default_rng(0), set()
+    for _ in range(60):
+        content = bytearray(held.getvalue())
+        for at in generator.integers(len(content) // 3, len(content), 4):
+            content[at] ^= int(generator.integers(1, 256))
+        (tmp_path / "a.avif").write_bytes(content)
+        try:
+            with Image.open(tmp_path / "a.avif") as opened:
+                opened.load()
+        except Exception as error:
+            seen.add(type(error))
+            with pytest.raises(UnreadableImageError):
+                read(tmp_path / "a.avif", (4, 4))
+    assert RuntimeError in seen
+
+
+def test_missing_values_are_black_without_a_warning() -> None:
+    values = np.array([[np.nan, np.inf, -np.inf, 65535.0]], np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pixels = to_pixels(Image.fromarray(values), (1, 4))
+    assert pixels[0, :, 0].tolist() == [0, 255, 0, 255]
+
+
+def test_an_image_too_long_to_be_cropped_is_unreadable(tmp_path: Path) -> None:
+    """1×60000 scaled to a width of 224 would be 9 GB."""
+    Image.new("L", (1, 60000)).save(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError, match="60000×1 pixels: too long and thin to be cropped"):
+        read(tmp_path / "a.png", (224, 224), Framing("crop"))
+    assert read(tmp_path / "a.png", (224, 224)).shape == (224, 224, 3)

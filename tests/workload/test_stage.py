@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgekd.errors import DataError
 from edgekd.recipe import Data
 from edgekd.run import Run
 from edgekd.workload import arrays
-from edgekd.workload.dataset import Dataset, Split
+from edgekd.workload.dataset import Dataset, LeftOut, Split
 from edgekd.workload.stage import prepare
 
 CLASSES = ("a", "b")
@@ -74,6 +74,7 @@ def test_four_splits_are_written_and_counted(tmp_path: Path) -> None:
         "test_images_in_train": 0,
         "unreadable": 0,
         "val_from_train": True,
+        "files": {"unreadable": (), "not_images": (), "in_no_class": (), "test_images_in_train": []},
     }
     assert {name: split.images.shape for name, split in found.splits.items()} == {
         "train": (30, 4, 4, 3),
@@ -123,16 +124,30 @@ def test_another_seed_holds_out_other_images(tmp_path: Path) -> None:
     assert drawn[0] != drawn[1]
 
 
-def test_test_images_that_are_also_in_train_are_counted_and_warned_of(tmp_path: Path) -> None:
+def test_test_images_that_are_also_in_train_are_counted_and_named(tmp_path: Path) -> None:
     found = prepared(tmp_path, Code(dataset(test=numbered(37, 10))))
     assert found.metrics["test_images_in_train"] == 3
-    assert found.lines == ["warning: 3 of 10 test images are also in train (same pixels)"]
+    assert found.metrics["files"]["test_images_in_train"] == ["test[0]", "test[1]", "test[2]"]
+    assert found.lines == ["warning: 3 of 10 test images are also in train (same pixels): test[0], test[1], test[2]"]
 
 
-def test_unreadable_images_are_told(tmp_path: Path) -> None:
-    found = prepared(tmp_path, Code(dataset(unreadable=2)))
-    assert found.metrics["unreadable"] == 2
-    assert found.lines == ["warning: 2 unreadable images left out"]
+def test_test_images_that_are_also_in_train_go_by_the_names_of_their_files(tmp_path: Path) -> None:
+    names = tuple(f"test/a/{number}.png" for number in range(10))
+    found = prepared(tmp_path, Code(dataset(test=replace(numbered(32, 10), names=names))))
+    assert found.metrics["files"]["test_images_in_train"] == list(names[:8])
+
+
+def test_what_is_left_out_is_told_the_first_ten_by_name_and_kept_in_full(tmp_path: Path) -> None:
+    broken = tuple(f"train/a/{number}.png" for number in range(12))
+    left_out = LeftOut(broken, ("train/a/notes.txt", "test/b/Thumbs.db"), ("train/all.png",))
+    found = prepared(tmp_path, Code(dataset(left_out=left_out)))
+    assert found.metrics["unreadable"] == 12
+    assert found.metrics["files"]["unreadable"] == broken
+    assert found.lines == [
+        f"warning: 12 unreadable images left out: {', '.join(broken[:10])} and 2 more",
+        "warning: 1 image left out, beside the class folders: train/all.png",
+        "2 files skipped, not images by their names: train/a/notes.txt, test/b/Thumbs.db",
+    ]
 
 
 def test_more_calibration_images_than_train_has_are_all_of_train(tmp_path: Path) -> None:
