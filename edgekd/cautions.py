@@ -45,7 +45,7 @@ def _units(table: str, model: Model) -> list[str]:
 
 def _large_batches(recipe: Recipe, count: int) -> list[str]:
     trainings = {
-        "teacher.train": None if recipe.teacher.weights else recipe.teacher.train,
+        "teacher.train": recipe.teacher.train if recipe.teacher.is_trained else None,
         "distill": recipe.distill,
         "prune.recovery": recipe.prune.recovery if recipe.prune else None,
         "finetune": recipe.finetune,

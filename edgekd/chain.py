@@ -15,7 +15,7 @@ from edgekd.errors import ModelError, RecipeError
 from edgekd.models import network
 from edgekd.models.stage import initialise
 from edgekd.products import LatencyCut, Networks, OverSeeds
-from edgekd.project import Project, bare, with_selection
+from edgekd.project import Project, with_selection
 from edgekd.prune.stage import couple
 from edgekd.recipe import Distill, LogitLoss, Prune, Recipe, Sparse, Teacher, Training, least_top1
 from edgekd.ref import Ref
@@ -50,7 +50,7 @@ def chain(store: Store, project: Project, place: Place, data: Artifact, target: 
     if isinstance(recipe.prune, Prune):
         cutter.check(starts[0], recipe.prune)
     own, distilling = _settled_epochs(store, project, teacher, starts[0], data, places)
-    if not recipe.teacher.weights:
+    if recipe.teacher.is_trained:
         teacher = store.run(
             train_teacher, start=teacher.path, code=project.teacher, train=data.path / "train", val=data.path / "val",
             config=with_selection(own, True), place=places.teacher,
@@ -111,7 +111,7 @@ def _settled_epochs(
     """
     recipe = project.recipe
     own, distilling = recipe.teacher.train, recipe.distill
-    if not recipe.teacher.weights:
+    if recipe.teacher.is_trained:
         own = _paced(store, project, "teacher", teacher, None, data, own, places.teacher)
     if distilling is not None:
         distilling = _paced(store, project, "distill", student, teacher, data, distilling, places.student)
@@ -123,14 +123,14 @@ def _settled_epochs(
 def _initialised(store: Store, project: Project, data: Artifact, of_teacher: bool, seed: int) -> Artifact:
     recipe = project.recipe
     model = recipe.teacher if of_teacher else recipe.student or recipe.teacher
-    seed = 0 if model.weights else seed  # then it decides nothing
+    seed = 0 if model.weights and model.head == "keep" else seed  # then it decides nothing
     subject = "teacher" if of_teacher else "student"
     try:
         return store.run(
             initialise.of(subject),
             code=project.teacher if of_teacher else project.student,
             weights=project.teacher_weights if of_teacher else project.student_weights,
-            config=bare(model), classes=len(data.metrics["classes"]), shape=recipe.data.shape, seed=seed,
+            config=model.bare(), classes=len(data.metrics["classes"]), shape=recipe.data.shape, seed=seed,
         )  # fmt: skip
     except ModelError as error:
         raise ModelError(f"{subject}: {error.message}", error.hint) from None
@@ -287,7 +287,7 @@ def _least_of(config: Teacher, classes: int) -> str:
 def _to_mend(config: Teacher) -> str:
     """Say what to change of a teacher that is far too low; one that was trained here knows no other classes."""
     lower = "or lower teacher.min_teacher"
-    if config.weights:
+    if not config.is_trained:
         return f"suspects: the order of the classes (data.labels), mean and std, RGB against BGR; {lower}"
     length = f'budget, now "{config.train.budget}"' if config.train.budget else f"epochs, now {config.train.epochs}"
     return f"train it longer: raise teacher.train.{length}; or give it weights; {lower}"

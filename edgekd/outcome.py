@@ -120,7 +120,7 @@ def _training(judged: Judged) -> dict[str, Any]:
     recipe = judged.project.recipe
     found: dict[str, Any] = {}
     for name, artifact, config in (
-        ("teacher", judged.networks.teacher, recipe.teacher.train if not recipe.teacher.weights else None),
+        ("teacher", judged.networks.teacher, recipe.teacher.train if recipe.teacher.is_trained else None),
         ("distill", judged.networks.student, recipe.distill),
         ("recover", judged.networks.final, recipe.prune.recovery if recipe.prune else None),
         ("finetune", judged.graphs.tuned, recipe.finetune),

@@ -49,7 +49,7 @@ class Project:
     def start_saw_train(self) -> bool:
         """Whether what becomes the student starts from weights that saw the train folder, our validation included."""
         model = self.recipe.student or self.recipe.teacher
-        return bool(model.weights) and model.saw_train
+        return model.saw_this_train
 
     def selects(self, val_from_train: bool) -> bool:
         """Whether validation images can choose an epoch: what is trained has not seen them before."""
@@ -58,7 +58,7 @@ class Project:
     @property
     def teacher_saw_train(self) -> bool:
         """Whether the teacher's given weights saw the train folder."""
-        return bool(self.recipe.teacher.weights) and self.recipe.teacher.saw_train
+        return self.recipe.teacher.saw_this_train
 
 
 def open_project(recipe: Recipe, store: Path) -> Project:
@@ -81,18 +81,13 @@ def open_project(recipe: Recipe, store: Path) -> Project:
         recipe=recipe,
         source=source,
         val=val,
-        teacher=resolve(recipe.teacher.model, recipe.folder),
-        student=resolve(student.model, recipe.folder),
+        teacher=resolve(recipe.teacher.model, recipe.folder, recipe.teacher.files, "teacher"),
+        student=resolve(student.model, recipe.folder, student.files, "student" if recipe.student else "teacher"),
         teacher_weights=_weights(recipe.teacher, recipe.folder),
         student_weights=_weights(student, recipe.folder),
     )
     _check_room(project, store)
     return project
-
-
-def bare(model: Model) -> Model:
-    """Return what of a model decides its initial bytes beside its weights file, which is hashed by content."""
-    return Model(model=model.model, args=model.args, mean=model.mean, std=model.std)
 
 
 def with_selection(config: T, val_is_unseen: bool) -> T:

@@ -8,12 +8,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from edgekd.declared import watched
 from edgekd.errors import EdgekdError, RecipeError, did_you_mean
 from edgekd.frames import place, said
 
@@ -29,6 +30,16 @@ class Ref:
     spec: str
     folder: Path
     sources: tuple[tuple[str, str], ...]
+    files: tuple[str, ...] = ()
+    """What the code reads beside its modules; their hashes are among the sources."""
+    table: str = ""
+    """Of the recipe, where the code is named."""
+
+    def call(self, **arguments: Any) -> Any:  # the callable is the user's, and so are the names
+        """Call it. Raises RecipeError where it reads a file beside the recipe that is not declared."""
+        made = self.load()
+        with watched(self.folder, self.files, self.table):
+            return made(**arguments)
 
     def load(self) -> Callable[..., Any]:
         """Return the callable."""
@@ -39,13 +50,25 @@ class Ref:
         return {"spec": self.spec, "sources": dict(self.sources)}
 
 
-def resolve(spec: str, folder: Path) -> Ref:
-    """Check that "module:callable" can be imported and return it with a hash of its code. Raises RecipeError."""
+def resolve(spec: str, folder: Path, files: Sequence[str] = (), table: str = "") -> Ref:
+    """Check that "module:callable" can be imported and return it with a hash of its code. Raises RecipeError.
+
+    `files`, relative to the folder, are what the code reads beside its modules; `table` is where the recipe says so.
+    """
     module, colon, name = spec.partition(":")
     if not colon or not name or not all(part.isidentifier() for part in module.split(".")):
         raise RecipeError(f'"{spec}" is not of the form module:callable', "for instance torchvision.models:resnet18")
-    _callable(spec, folder)
-    return Ref(spec, folder, tuple(sorted(_sources(module, folder).items())))
+    read = {name: _hash_of(folder / name, f"{table}.files") for name in files}
+    with watched(folder, read, table):
+        _callable(spec, folder)
+    return Ref(spec, folder, tuple(sorted((_sources(module, folder) | read).items())), tuple(read), table)
+
+
+def _hash_of(file: Path, key: str) -> str:
+    if not file.is_file():
+        raise RecipeError(f"{key}: no file {file}", "files are relative to the recipe's folder")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _callable(spec: str, folder: Path) -> Callable[..., Any]:

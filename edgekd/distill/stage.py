@@ -17,7 +17,7 @@ from edgekd.distill.sparsity import Sparsity, WithSparsity
 from edgekd.distill.taps import Taps, shapes
 from edgekd.distill.teacher import frozen
 from edgekd.errors import ModelError
-from edgekd.models import channels, network
+from edgekd.models import channels, network, transfer
 from edgekd.models.network import Network
 from edgekd.recipe import Augment, Distill, FeatureLoss, TeacherCache, Training
 from edgekd.ref import Ref
@@ -39,6 +39,7 @@ def train_teacher(
     fabric = open_fabric(place)
     trained = network.load(start, code)
     course = course_of("teacher", trained, (train, val), config, fabric, place)
+    course = replace(course, frozen=tuple(transfer.freeze(trained.module, trained.plan.frozen)))
     return _fit(trained, CrossEntropy(config.label_smoothing), course, fabric, out, run)
 
 
@@ -64,7 +65,10 @@ def _distill(  # noqa: PLR0913, PLR0917 - all that its key is made of
     """
     fabric = open_fabric(place)
     student = network.load(start, code)
-    course = replace(course_of(name, student, (train, val), config, fabric, place), keep_zeros=keep_zeros)
+    # A cut network needs all of its layers to recover.
+    frozen = transfer.freeze(student.module, student.plan.frozen if name == "distill" else ())
+    course = course_of(name, student, (train, val), config, fabric, place)
+    course = replace(course, keep_zeros=keep_zeros, frozen=tuple(frozen))
     criterion = criterion_of(student, (teacher, teacher_code), logits, course, config, fabric, place)
     if groups is not None:
         criterion = WithSparsity(criterion, Sparsity(student.module, channels.read(groups), config.sparsity))

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from edgekd.beside import write_bytes
-from edgekd.errors import ModelError
+from edgekd.errors import EdgekdError, ModelError
 from edgekd.frames import said
 from edgekd.models import sniffing
 from edgekd.recipe import Arguments
@@ -56,6 +56,8 @@ class Plan(BaseModel):
     widths: dict[str, Width] = {}
     groups: dict[str, int] = {}
     """By a layer whose outputs they are: how many are left of channels that were cut together. For the reader."""
+    frozen: tuple[str, ...] = ()
+    """Paths of what keeps its given weights in the network's first training; after a cut everything learns."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def build(plan: Plan, code: Ref) -> Network:
     make = code.load()
     try:
         # A copy: a callable may change the lists that it is given, and the plan is written afterwards.
-        module = make(**copy.deepcopy(plan.args))
+        module = code.call(**copy.deepcopy(plan.args))
+    except EdgekdError:
+        raise
     except (Exception, SystemExit) as error:
         # The user's own code: it may raise anything.
         raise ModelError(
@@ -120,7 +124,9 @@ def save(network: Network, folder: Path) -> None:
         tensors[name] = tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
     # By way of memory: on a full disk safetensors 0.8 raises an error of its own, which names no cause.
     write_bytes(folder / WEIGHTS, safetensors.torch.save(tensors))
-    (folder / PLAN).write_text(network.plan.model_dump_json(indent=1), encoding="utf-8")
+    # A plan without frozen layers is as it was before there were any: the keys of later stages hold its bytes.
+    plan = network.plan.model_dump_json(indent=1, exclude=None if network.plan.frozen else {"frozen"})
+    (folder / PLAN).write_text(plan, encoding="utf-8")
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -156,7 +162,7 @@ def fill(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
         if tensor.shape != expected[name].shape:
             raise ModelError(
                 f'{where}: "{name}" is {list(tensor.shape)} in the file and {list(expected[name].shape)} in the model',
-                "check the model's args (class count, width)",
+                _another_shape(tensor, expected[name]),
             )
     named = OrderedDict(weights)
     # Modules look for their version there: torchvision's MNASNet refuses weights without one.
@@ -168,6 +174,15 @@ def fill(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
             f'{where}: "{lost[0]}" {list(expected[lost[0]].shape)} is in the model but not in the file',
             "are these the weights of this model?",
         )
+
+
+def _another_shape(given: Tensor, wanted: Tensor) -> str:
+    if given.ndim and wanted.ndim and given.shape[1:] == wanted.shape[1:]:
+        return (
+            'for weights of other classes set head = "replace": the last layer starts anew; '
+            "or check the model's args (class count, width)"
+        )
+    return "check the model's args (class count, width)"
 
 
 def _state_dict(content: object, file: Path) -> dict[str, Tensor]:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from edgekd.errors import ModelError
 from edgekd.frames import said
-from edgekd.models import network
+from edgekd.models import network, transfer
 from edgekd.models.network import Network, Plan
-from edgekd.recipe import Model
+from edgekd.recipe import Model, Transfer
 from edgekd.ref import Ref
 from edgekd.run import Run
 from edgekd.stage import Metrics, stage
@@ -29,12 +29,21 @@ def initialise(
     torch.manual_seed(seed)
     default = Normalisation()
     normalisation = Normalisation(mean=config.mean or default.mean, std=config.std or default.std)
-    made = network.build(Plan(model=config.model, args=config.args, normalisation=normalisation), code)
+    given = config if isinstance(config, Transfer) else None
+    frozen = given.freeze if given is not None else ()
+    plan = Plan(model=config.model, args=config.args, normalisation=normalisation, frozen=frozen)
+    made = network.build(plan, code)
     if weights is not None:
-        network.fill(made.module, network.read_weights(weights), weights.name)
+        tensors = network.read_weights(weights)
+        if given is not None and given.head == "replace":
+            tensors, replaced = transfer.with_new_head(tensors, made.module, classes)
+            run.say(f"{weights.name}: the head starts anew: {', '.join(replaced)}")
+        network.fill(made.module, tensors, weights.name)
     _check_outputs(made, code, classes, shape)
+    found = {"parameters": count_parameters(made.module)}
+    transfer.freeze(made.module, frozen)
     network.save(made, out)
-    return {"parameters": count_parameters(made.module)}
+    return found
 
 
 def count_parameters(module: nn.Module) -> int:

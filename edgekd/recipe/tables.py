@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from edgekd.recipe.basis import Arguments, FilePath, Fraction, Pixels, Positive, Seed, Side, Table
+from edgekd.recipe.basis import FilePath, Fraction, Positive, Seed, Side, Table
+from edgekd.recipe.networks import Teacher, Transfer
 from edgekd.recipe.quantizing import Quantize
-from edgekd.recipe.training import Distill, Finetune, Training
+from edgekd.recipe.training import Distill, Finetune
 
 
 class Data(Table):
@@ -46,48 +47,7 @@ class Data(Table):
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
-class Model(Table):
-    """A network: a callable, its arguments, perhaps its weights and the normalisation that they were trained with."""
-
-    model: str = Field(examples=["torchvision.models:resnet18"])
-    """`module:callable` that returns a torch.nn.Module; a module beside the recipe, or an installed one."""
-    args: Arguments = Field(default_factory=dict)
-    weights: FilePath = Field(default="", examples=["weights.pt"])
-    """A safetensors file, or a torch file of tensors only; relative to the recipe. Empty: starts from the seed."""
-    mean: Pixels | None = Field(default=None, examples=[[123.675, 116.28, 103.53]])
-    """Per channel, in pixel units 0-255. Must be given with weights; else 128."""
-    std: Pixels | None = Field(default=None, examples=[[58.395, 57.12, 57.375]])
-    """Per channel, in pixel units 0-255. Must be given with weights; else 64."""
-    saw_train: bool = True
-    """Whether the given weights were trained on this train folder: then no epoch is chosen on images out of it."""
-
-    @model_validator(mode="after")
-    def _weights_come_with_their_normalisation(self) -> Model:
-        if self.weights and (self.mean is None or self.std is None):
-            raise ValueError(
-                "weights need the mean and std (pixel units, 0-255) that they were trained with",
-                "for torchvision's weights mean = [123.675, 116.28, 103.53] and std = [58.395, 57.12, 57.375]",
-            )
-        if self.std is not None and min(self.std) <= 0:
-            raise ValueError("std must be above 0", "pixels are divided by it; without normalisation it is [1, 1, 1]")
-        return self
-
-
 Keep = Annotated[float, Field(gt=0, le=1)]
-
-
-def least_top1(classes: int) -> float:
-    """Return what a network that knows its classes reaches at least: three times chance, at most half way to 1."""
-    chance = 1 / classes
-    return min(3 * chance, (1 + chance) / 2)
-
-
-class Teacher(Model):
-    """The network that supervises. Without weights it is trained first, by `[teacher.train]`."""
-
-    train: Training = Training()
-    min_teacher: Fraction | None = Field(default=None, examples=[0.8])
-    """The least accuracy on validation that a teacher must show; default: three times chance, at most half way to 1."""
 
 
 class Prune(Table):
@@ -244,7 +204,7 @@ class Recipe(Table):
     """Names the bundle."""
     data: Data
     teacher: Teacher
-    student: Model | None = None
+    student: Transfer | None = None
     """Missing: the teacher itself is pruned, exported and quantized."""
     distill: Distill | None = None
     prune: Pruning | None = None
@@ -255,6 +215,14 @@ class Recipe(Table):
     compute: Compute = Compute()
     folder: Annotated[Path, Field(exclude=True)] = Path()
     """Where the recipe lies; paths and code are found from here. Not a key of the file."""
+
+    @model_validator(mode="after")
+    def _transfers_have_weights(self) -> Recipe:
+        for table, given in (("teacher", self.teacher), ("student", self.student)):
+            if given is not None and not given.weights and (given.head == "replace" or given.freeze):
+                key = "head" if given.head == "replace" else "freeze"
+                raise ValueError(f"{table}.{key} is of given weights, and {table} has none", f"add {table}.weights")
+        return self
 
     @model_validator(mode="after")
     def _stages_have_what_they_need(self) -> Recipe:
@@ -281,7 +249,7 @@ class Recipe(Table):
     @model_validator(mode="after")
     def _augmentation_leaves_something(self) -> Recipe:
         trainings = {
-            "teacher.train": None if self.teacher.weights else self.teacher.train,
+            "teacher.train": self.teacher.train if self.teacher.is_trained else None,
             "distill": self.distill,
             "prune.recovery": self.prune.recovery if self.prune else None,
             "finetune": self.finetune,

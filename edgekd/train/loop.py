@@ -45,6 +45,8 @@ class Course:
     """Run the module through torch.compile."""
     keep_zeros: bool = False
     """Keep at zero the weights that are zero before the training."""
+    frozen: tuple[nn.Module, ...] = ()
+    """Layers that do not learn: their BatchNorms stay in eval."""
 
     @property
     def steps(self) -> int:
@@ -182,6 +184,8 @@ def _step(trainer: _Trainer, batch: batches.Batch, step: int, average: Average |
     """Take one step of gradient descent, without waiting for the device."""
     course, config, fabric = trainer.course, trainer.course.config, trainer.fabric
     trainer.model.train()
+    for layer in course.frozen:
+        layer.eval()
     batch = batch.on(fabric.device)
     rate = learning_rate(config, step, config.epochs * course.steps)
     for group in trainer.optimizer.param_groups:

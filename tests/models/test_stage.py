@@ -11,7 +11,6 @@ from edgekd.errors import ModelError
 from edgekd.models import network
 from edgekd.models.digits import digits_student
 from edgekd.models.stage import count_parameters, initialise
-from edgekd.project import bare
 from edgekd.recipe import Model, parse
 from edgekd.run import Run
 from edgekd.workload.normalisation import Normalisation
@@ -102,7 +101,7 @@ def test_lists_and_tables_reach_the_callable_and_come_back_from_the_plan(tmp_pat
     code = ref.resolve("chains:chain", tmp_path)
     shape = (16, 16)
     initialise.function(
-        tmp_path / "net", Run(), code=code, weights=None, config=bare(teacher), classes=10, shape=shape, seed=0
+        tmp_path / "net", Run(), code=code, weights=None, config=teacher.bare(), classes=10, shape=shape, seed=0
     )
     again = network.load(tmp_path / "net", code)
     layers = [layer for layer in again.module.modules() if isinstance(layer, torch.nn.Conv2d)]
