@@ -18,8 +18,10 @@ from pathlib import Path
 
 from edgekd import cli, pipeline, project
 
-_STEP = 1.12
-_FIRST_KB = 40
+_FIRST_KB = 400
+"""Not even the data fits."""
+_STEP_KB = 64, 700
+"""By little after the data, where the stages write; the data itself is in one piece."""
 
 
 def build(toy: Path, work: Path, errors: Path) -> int:
@@ -57,11 +59,11 @@ def main() -> None:
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_FIRST_KB}k", "tmpfs", disk], check=True)
-    size, errors = float(_FIRST_KB), []
+    size, errors = _FIRST_KB, []
     while build(folder / "toy", disk, said) != 0:
         errors.append(said.read_text().strip()[-1500:])
-        size *= _STEP
-        subprocess.run(["mount", "-o", f"remount,size={int(size)}k", disk], check=True)
+        size += _STEP_KB[0] if any(disk.glob("store/prepare-*[0-9a-f]")) else _STEP_KB[1]
+        subprocess.run(["mount", "-o", f"remount,size={size}k", disk], check=True)
     left = sorted(
         path.name
         for path in disk.rglob("*")
