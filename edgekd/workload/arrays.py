@@ -5,9 +5,13 @@ Images of a second size lie in images-1.npy, and so on; labels are of all, in th
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import DTypeLike, NDArray
 
 from edgekd.workload.dataset import Split
 
@@ -32,6 +36,18 @@ def images_file(group: int) -> str:
 
 def _of(group: int) -> str:
     return f"-{group}" if group else ""
+
+
+def reserved(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Make an array on disk that is filled in place. Raises OSError where the disk lacks the room.
+
+    Its blocks are asked for at once: a write through memory to a disk that is full would end the process.
+    """
+    array = open_memmap(file, "w+", np.dtype(dtype), shape)
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    return array
 
 
 def save(split: Split, folder: Path) -> None:

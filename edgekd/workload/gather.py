@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from edgekd.errors import DataError, listed, printable
 from edgekd.hashes import files_below
 from edgekd.run import Progress, Run
 from edgekd.workload import images
-from edgekd.workload.arrays import LABELS, images_file
+from edgekd.workload.arrays import LABELS, images_file, reserved
 from edgekd.workload.images import PLAIN, Framing
 from edgekd.workload.layout import Size
 
@@ -88,7 +87,7 @@ def write_pictures(found: Pictures, sizes: Sequence[Size], out: Path, run: Run, 
     order = [np.arange(first, total, len(used)) for first in range(len(used))]
     for group, (size, indices) in enumerate(zip(used, order, strict=True)):
         shape = (len(indices), *size, framing.channels)
-        array = open_memmap(out / images_file(group), "w+", np.uint8, shape)
+        array = reserved(out / images_file(group), np.uint8, shape)
         for number, file in enumerate(found.files[int(index)] for index in indices):
             array[number] = _pixels(file, size, framing)
             if done % 100 == 0:

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from edgekd.errors import DataError, listed, printable
 from edgekd.workload import archive
 from edgekd.workload.archive import Header
-from edgekd.workload.arrays import GROUPS, INPUTS, input_file
+from edgekd.workload.arrays import GROUPS, INPUTS, input_file, reserved
 from edgekd.workload.splits import Indices
 
 SUFFIX = ".npz"
@@ -123,7 +122,7 @@ def write(found: Found, chosen: Indices, out: Path) -> None:
                     shape[each.axis] = total
                 if name not in held:
                     file = out / input_file(number, len(sizes))
-                    held[name] = open_memmap(file, "w+", value.dtype, tuple(shape))
+                    held[name] = reserved(file, value.dtype, tuple(shape))
                 each.take(held[name], slice(done, done + len(rows)))[...] = value
             done += len(rows)
         sizes.append(total)

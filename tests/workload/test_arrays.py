@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +46,21 @@ def test_a_sample_has_its_number_and_reaches_over_the_whole_split(size: int, cou
 @pytest.mark.parametrize(("count", "labels"), [(3, [0, 4, 9]), (1, [0])])
 def test_a_sample_is_spread_evenly(count: int, labels: list[int]) -> None:
     assert arrays.sample(numbered(10), count).labels.tolist() == labels
+
+
+def test_an_array_is_refused_where_the_disk_lacks_the_room_before_a_byte_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Filled through memory, a file without blocks on a full disk would end the process by SIGBUS."""
+    made = arrays.reserved(tmp_path / "a.npy", np.uint8, (3, 4))
+    made[:] = 7
+    made.flush()
+    assert (tmp_path / "a.npy").stat().st_blocks * 512 >= 12
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.full((3, 4), 7, np.uint8))
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        arrays.reserved(tmp_path / "b.npy", np.uint8, (3, 4))
