@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from edgekd.workload.dataset import Split
 
@@ -38,7 +38,7 @@ def _of(group: int) -> str:
     return f"-{group}" if group else ""
 
 
-def reserved(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+def reserved(file: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[Any]]:
     """Make an array on disk that is filled in place. Raises OSError where the disk lacks the room.
 
     Its blocks are asked for at once: a write through memory to a disk that is full would end the process.
