@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -61,14 +62,17 @@ def replaced(folder: Path) -> Iterator[Path]:
     real = folder.resolve()
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{real.name}.", dir=real.parent))
+        _sweep(real)
+        part = Path(tempfile.mkdtemp(prefix=f".{real.name}.{os.getpid()}.", dir=real.parent))
         part.chmod(0o755)
     except OSError as error:
         raise EdgekdError(f"cannot write {folder}: {error.strerror}", _HINT) from None
     try:
         yield part
+        flush(part)
         try:
             _take_place(part, real)
+            flush_folder(real.parent)
         except OSError as error:
             raise EdgekdError(f"cannot write {folder}: {error.strerror}", _HINT) from None
     finally:
@@ -93,6 +97,26 @@ def check_writable(folder: Path, names: Sequence[str] = ()) -> None:
             each.rmdir()
     except OSError as error:
         raise EdgekdError(f"cannot write to {folder}: {error.strerror}", _HINT) from None
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what processes that died have left beside a folder; their numbers are in the names."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        number = left.name.removeprefix(f".{folder.name}.").partition(".")[0]
+        if number.isdecimal() and not _is_running(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there is no signal there that only asks
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _take_place(part: Path, folder: Path) -> None:

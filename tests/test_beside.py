@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,20 @@ def test_after_an_error_the_old_folder_stands_and_nothing_lies_beside(tmp_path: 
         (part / "new").write_text("half")
         raise KeyboardInterrupt
     assert names(tmp_path) == ["net", "net/old"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_what_a_process_that_died_left_beside_goes_with_the_next_write(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with replaced(tmp_path / "net") as part:
+            (part / "half").write_text("half")
+            os._exit(0)
+    os.waitpid(child, 0)
+    (half,) = tmp_path.iterdir()
+    assert half.name.startswith(f".net.{child}.")
+    at_work = tmp_path / f".net.{os.getpid()}.abc"
+    at_work.mkdir()
+    with replaced(tmp_path / "net") as part:
+        (part / "new").write_text("new")
+    assert names(tmp_path) == sorted([at_work.name, "net", "net/new"]), "what a living process writes stays"

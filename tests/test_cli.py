@@ -376,3 +376,34 @@ def test_a_plan_as_json_is_one_object(edgekd: Edgekd, recipe: Path) -> None:
     code, out, _ = edgekd("build", "--plan", "--json")
     assert code == 0
     assert json.loads(out)["plan"][0] == "prepare would run: not run before"
+
+
+def printed(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell command in which `edgekd` is this edgekd."""
+    script = f'edgekd() {{ "{sys.executable}" -m edgekd.cli "$@"; }}; {command}'
+    given = {**os.environ, **environment}
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, env=given)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_stdout_that_is_full_is_one_error() -> None:
+    done = printed("edgekd targets > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: cannot print: the disk that stdout goes to is full\n"
+        "hint: free some room, or redirect the output elsewhere\n"
+    )
+
+
+def test_a_pipe_that_is_closed_early_is_no_error() -> None:
+    done = printed("edgekd targets cpu | head -n 1; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("cpu ")
+
+
+def test_an_ascii_terminal_gets_every_line(tmp_path: Path) -> None:
+    text = targets.file_of("cpu").read_text(encoding="utf-8").replace("any x86-64", "any ×86-64")
+    (tmp_path / "board.toml").write_text(text, encoding="utf-8")
+    done = printed(f"edgekd targets {tmp_path}/board.toml", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xd786-64" in done.stdout
