@@ -37,7 +37,7 @@ def verify(store: Path, run: Run) -> Verified:
     What is damaged is renamed to `<name>.damaged`; the next build makes it again.
     """
     if not (store / "locks").is_dir():
-        raise EdgekdError(f"{store} is not a store", "name a folder .edgekd that edgekd build made")
+        raise EdgekdError(f"{store} is not a store", "name the .edgekd folder that edgekd build made beside the recipe")
     damaged: list[str] = []
     artifacts = sorted(folder for folder in store.glob(f"*-{_KEY}") if folder.is_dir())
     for number, folder in enumerate(artifacts):

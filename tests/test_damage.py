@@ -189,4 +189,4 @@ def test_verify_finds_all_that_a_build_would(tmp_path: Path, damage: str) -> Non
 def test_a_folder_that_is_no_store_is_not_called_whole(tmp_path: Path) -> None:
     with pytest.raises(EdgekdError, match="is not a store") as caught:
         verify(tmp_path, Run())
-    assert caught.value.hint == "name a folder .edgekd that edgekd build made"
+    assert caught.value.hint == "name the .edgekd folder that edgekd build made beside the recipe"
