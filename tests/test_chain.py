@@ -74,6 +74,7 @@ def test_only_views_that_an_epoch_sees_are_filled(build: Builder) -> None:
     assert built.bundles[0].report.training["distill"]["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_another_student_does_not_train_the_teacher_again(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The precision of each network is measured for it alone, here by turns of fortune."""
     answers = iter(["bf16-mixed", "32-true", "bf16-mixed"])

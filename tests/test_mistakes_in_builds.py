@@ -33,7 +33,7 @@ def test_more_calibration_images_than_train_has_are_refused_only_where_they_are_
     pipeline.plan(recipes.load(folder), ["arm64"], run=Run(say=lines.append))
     assert [line for line in lines if not line.startswith("warning")][:2] == [
         "prepare: unchanged, from the store",
-        "initialise would run: not run before",
+        "initialise teacher would run: not run before",
     ]
     (calibration,) = (folder / ".edgekd").glob("prepare-*/data/calibration/labels.npy")
     assert len(np.load(calibration)) == 32

@@ -67,6 +67,7 @@ def test_without_weights_there_is_nothing_to_freeze_or_to_replace(copy_toy: Call
             recipes.load(copy_toy(), [override])
 
 
+@pytest.mark.slow
 def test_weights_of_five_classes_teach_ten_and_what_is_frozen_stays(copy_toy: Callable[[], Path]) -> None:
     """The teacher's head starts anew and is trained; its first block, statistics too, is as in the file."""
     folder = copy_toy()
