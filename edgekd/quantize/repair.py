@@ -32,7 +32,7 @@ _GAIN = 0.1
 """Decibels that a repair must gain to be kept under `auto`: less is chance."""
 
 
-@stage(writes="repaired", version=4, tools=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy"))
+@stage(writes="repaired", version=5, tools=("onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy"))
 def repair(
     out: Path, run: Run, graph: Path, samples: Path, entry: Entry | None, policy: Int8, config: Quantize, kernels: str
 ) -> Metrics:
