@@ -21,7 +21,7 @@ from edgekd.errors import DivergedError, EdgekdError, ModelError, TargetError, d
 from edgekd.evaluate.stage import agree
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks
-from edgekd.project import Project, open_project
+from edgekd.project import Project, check_utf8, open_project
 from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Recipe
@@ -137,6 +137,8 @@ def _request(
         if hosts.why_not(target.device, hosts.this()) is None:
             check_provider(target.runtime.providers[0])
     where = store or loaded.folder / ".edgekd"
+    if out is not None:
+        check_utf8(out)
     return _Request(open_project(loaded, where), found, out or Path("dist"), where)
 
 

@@ -77,6 +77,12 @@ def open_session(model: Path, settings: Settings, optimized: Path | None = None,
     Raises TargetError where the provider is missing (onnxruntime itself only warns and takes another), ModelError
     where the file is no model.
     """
+    try:
+        str(model).encode()
+    except UnicodeEncodeError:
+        raise ModelError(
+            f"onnxruntime opens no path that is not UTF-8: {model}", "rename the file, or the folder that it lies in"
+        ) from None
     options = options_of(settings)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
