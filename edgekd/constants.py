@@ -25,6 +25,24 @@ def drop_unread(graph: GraphProto) -> None:
     graph.initializer.extend(kept)
 
 
+def part_outputs(graph: GraphProto) -> None:
+    """Let nodes read a copy of each constant that the graph returns as well: what they read may then be changed."""
+    returned = {value.name for value in graph.output}
+    read = {name for node in graph.node for name in node.input}
+    taken = {name for node in graph.node for name in node.output} | {value.name for value in graph.input} | read
+    taken |= {value.name for value in graph.initializer}
+    copies: dict[str, str] = {}
+    for value in [value for value in graph.initializer if value.name in returned & read]:
+        copy = graph.initializer.add()
+        copy.CopyFrom(value)
+        while copy.name in taken:
+            copy.name += "_"
+        taken.add(copy.name)
+        copies[value.name] = copy.name
+    for node in graph.node if copies else ():
+        node.input[:] = [copies.get(name, name) for name in node.input]
+
+
 def computing(graph: GraphProto) -> list[NodeProto]:
     """Return the nodes that compute only constants, in order: a Reshape of a weight, a DequantizeLinear of one.
 

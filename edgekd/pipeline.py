@@ -22,7 +22,7 @@ from edgekd.errors import DivergedError, EdgekdError, ModelError, RecipeError, T
 from edgekd.evaluate.stage import agree
 from edgekd.outcome import Judged, report_on
 from edgekd.products import Graphs, Networks, SeedsRow
-from edgekd.project import Project, open_project
+from edgekd.project import Project, check_utf8, open_project
 from edgekd.quantize.stage import INT8
 from edgekd.quantizing import Quantizer
 from edgekd.recipe import Recipe
@@ -152,6 +152,8 @@ def _request(
             raise TargetError(f'two targets are named "{target.name}"', "their bundles would overwrite each other")
         if hosts.why_not(target.device, hosts.this()) is None:
             check_provider(target.runtime.providers[0])
+    if out is not None:
+        check_utf8(Path(out))
     return _Request(open_project(recipe, where), found, Path(out or "dist"), where)
 
 

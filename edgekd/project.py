@@ -63,6 +63,8 @@ class Project:
 
 def open_project(recipe: Recipe, store: Path) -> Project:
     """Resolve every reference of a recipe. Raises EdgekdError for the first that does not hold."""
+    for path in (recipe.folder, store):
+        check_utf8(path)
     data = recipe.data
     source: Path | Ref | str
     if data.source == "digits":
@@ -88,6 +90,14 @@ def open_project(recipe: Recipe, store: Path) -> Project:
     )
     _check_room(project, store)
     return project
+
+
+def check_utf8(folder: Path) -> None:
+    """Raise EdgekdError for a folder that torch's exporter and onnxruntime cannot work in."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        raise EdgekdError(f"the path of {folder} is not UTF-8", "rename the folder, or work in another one") from None
 
 
 def with_selection(config: T, val_is_unseen: bool) -> T:

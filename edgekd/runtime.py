@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,12 @@ def open_session(model: Path, settings: Settings, optimized: Path | None = None,
     Raises TargetError where the provider is missing (onnxruntime itself only warns and takes another), ModelError
     where the file is no model.
     """
+    try:
+        str(model).encode()
+    except UnicodeEncodeError:
+        raise ModelError(
+            f"onnxruntime opens no path that is not UTF-8: {model}", "rename the file, or the folder that it lies in"
+        ) from None
     options = options_of(settings)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
@@ -102,12 +108,16 @@ def check_interface(name: str, session: Any) -> None:
     if not session.get_outputs():
         raise ModelError(f"{name} has no output", "export the model with what it returns")
     for value in session.get_inputs():
-        size = math.prod(side for side in value.shape if isinstance(side, int))
-        if size > _MOST_VALUES:
-            raise ModelError(
-                f"the input {value.name} of {name} takes {size} values at once",
-                f"at most {_MOST_VALUES} are fed: export it for the size that it will run at",
-            )
+        check_shape(name, value.name, [side for side in value.shape if isinstance(side, int)])
+
+
+def check_shape(name: str, given: str, shape: Sequence[int]) -> None:
+    """Raise ModelError for a shape of a model's input that takes more at once than memory should be spent on."""
+    if (size := math.prod(shape)) > _MOST_VALUES:
+        raise ModelError(
+            f"the input {given} of {name} takes {size} values at once",
+            f"at most {_MOST_VALUES} are fed: export it for the size that it will run at",
+        )
 
 
 def options_of(settings: Settings) -> Any:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -205,6 +206,16 @@ def test_names_that_are_not_utf8_are_printed_as_escapes(recipe: Path) -> None:
     assert r"warning: 1 unreadable image left out: train/nut/\udcfe.png" in ran.stdout
     assert r"1 file skipped, not an image by its name: train/nut/\udcfd.txt" in ran.stdout
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("where", ["recipe", "--store", "--out"])
+def test_a_folder_whose_path_is_not_utf8_is_refused_before_any_work(edgekd: Edgekd, recipe: Path, where: str) -> None:
+    """torch's exporter and onnxruntime fail in it, the first after the training."""
+    odd = recipe / os.fsdecode(b"caf\xe9")
+    shutil.copytree(recipe, odd)
+    arguments = ["build", str(odd)] if where == "recipe" else ["build", where, str(odd / "new")]
+    says(edgekd(*arguments), r"caf\udce9", "rename the folder")
+    wrote_nothing(recipe)
 
 
 def test_a_class_folder_of_two_lines_is_named_before_any_work(edgekd: Edgekd, recipe: Path) -> None:

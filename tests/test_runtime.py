@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,10 @@ def test_what_onnxruntime_says_is_told_without_its_codes_and_its_own_files() -> 
     assert caught.value.message.startswith("net is not a model that onnxruntime takes: ")
     assert "[ONNXRuntimeError]" not in caught.value.message
     assert "/onnxruntime_src/" not in caught.value.message
+
+
+def test_a_path_that_is_not_utf8_is_an_error_that_says_so(doubling: Path) -> None:
+    """onnxruntime answers with a list of the types that its constructor takes."""
+    odd = doubling.rename(doubling.with_name(os.fsdecode(b"caf\xe9.onnx")))
+    with pytest.raises(ModelError, match=r"^onnxruntime opens no path that is not UTF-8: .*caf\\udce9.onnx$"):
+        open_session(odd, Settings())

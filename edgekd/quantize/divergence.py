@@ -103,6 +103,11 @@ def noise_shares(reference: Answers, found: Answers) -> list[float]:
 def _difference(name: str, parent: NDArray[Any], found: NDArray[Any], is_classes: bool) -> Difference:
     if not parent.size:
         return Difference(name, "values", (), 0.0, 0.0)
+    if not np.isfinite(parent).any():
+        raise ModelError(
+            f'the float file answers nothing but NaN and infinity as "{name}"',
+            "suspects: its weights, and what it is fed (--mean and --std)",
+        )
     channels = _channels(parent, found)
     groups = channels.groups()
     noise = max(channels.share(group) for group in groups)
@@ -176,7 +181,7 @@ class _Channels:
 
 
 def _channels(parent: NDArray[Any], found: NDArray[Any]) -> _Channels:
-    one, other = _by_channel(parent), _by_channel(found)
+    one, other = _comparable(_by_channel(parent), _by_channel(found))
     largest = np.abs(one).max(1).astype(np.float64)
     square, mean = _mean_square(one), one.mean(1, dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -184,6 +189,19 @@ def _channels(parent: NDArray[Any], found: NDArray[Any]) -> _Channels:
     bounded = (one.min(1) >= -_ROUNDING) & (largest <= 1 + _ROUNDING)
     rare = bounded & (np.sqrt(square) <= _RARE * largest[bounded].max(initial=0.0))
     return _Channels(largest, square, np.maximum(square - mean**2, 0), noise, rare)
+
+
+def _comparable(parent: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Return both with zeros where the float graph gives NaN or infinity and the other the same; NaN where it does not.
+
+    Such answers have no magnitude: a mask of -inf is right where it stays one.
+    """
+    odd = ~np.isfinite(parent)
+    if not odd.any():
+        return parent, found
+    same = (parent == found) | (np.isnan(parent) & np.isnan(found))
+    zero, nan = np.float32(0), np.float32(np.nan)
+    return np.where(odd, zero, parent), np.where(odd, np.where(same, zero, nan), found)
 
 
 def _by_channel(value: NDArray[Any]) -> NDArray[np.float32]:

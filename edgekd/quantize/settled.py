@@ -97,6 +97,7 @@ def settled(model: ModelProto, entry: Entry | None) -> Settled:
     origins.mark(own)
     folding.fold(own)
     constants.drop_unneeded(own.graph)
+    constants.part_outputs(own.graph)
     if entry is None:
         absorption = front.absorb(own)
         entry = of_pixels()

@@ -13,10 +13,15 @@ def infer(model: ModelProto) -> None:
     output whose declared shape nothing contradicts.
     """
     graph = model.graph
+    given = _given(graph)
+    for value in graph.output:
+        if value.name in given and _contradicted(value, given[value.name]):
+            value.CopyFrom(given[value.name])
     declared, outputs = ([_copy(value) for value in values] for values in (graph.value_info, graph.output))
     del graph.value_info[:]
     for value in graph.output:
-        if value.type.HasField("tensor_type"):
+        # The shape of an output that is an input is that of the input too.
+        if value.type.HasField("tensor_type") and value.name not in given:
             value.type.tensor_type.ClearField("shape")
     found = onnx.shape_inference.infer_shapes(model).graph
     unknown = {name for node in graph.node for name in node.output} - {value.name for value in found.value_info}
@@ -25,14 +30,17 @@ def infer(model: ModelProto) -> None:
         found = onnx.shape_inference.infer_shapes(model).graph
         del graph.value_info[:]
     graph.value_info.extend(found.value_info)
-    given = {value.name: value for value in graph.input} | {
+    for value, inferred, before in zip(graph.output, found.output, outputs, strict=True):
+        value.CopyFrom(inferred if _contradicted(before, inferred) else before)
+
+
+def _given(graph: GraphProto) -> dict[str, ValueInfoProto]:
+    """Return the types of what no node makes: inputs and constants."""
+    constants = {
         value.name: onnx.helper.make_tensor_value_info(value.name, value.data_type, list(value.dims))
         for value in graph.initializer
     }
-    for value, inferred, before in zip(graph.output, found.output, outputs, strict=True):
-        # Nothing is inferred of an output that is an input or a constant.
-        known = given.get(value.name, inferred)
-        value.CopyFrom(known if _contradicted(before, known) else before)
+    return {value.name: value for value in graph.input} | constants
 
 
 def rank(graph: GraphProto, name: str) -> int | None:

@@ -110,8 +110,9 @@ def _of_size(name: str, session: Any, size: Size, option: str) -> Inputs:
         if option and not layout.takes(size):
             raise ModelError(f"{option}, but the input {value.name} of {name} is {layout}", "leave --size out")
         sides = (layout.height or size[0], layout.width or size[1])
-        batch = value.shape[0] if isinstance(value.shape[0], int) else 1
-        feed[value.name] = random_values(value.type, layout.shape(batch, sides), generator)
+        shape = layout.shape(value.shape[0] if isinstance(value.shape[0], int) else 1, sides)
+        runtime.check_shape(name, value.name, shape)
+        feed[value.name] = random_values(value.type, shape, generator)
     if not feed:
         shapes = ", ".join(f"{value.name} {list(value.shape)}" for value in session.get_inputs())
         raise ModelError(

@@ -202,10 +202,10 @@ def _check_sizes(model: ModelProto, fed: FedImages) -> None:
     session = runtime.open_model(model, runtime.Settings())
     kind = np.float32 if fed.normalised == "by the caller" else np.uint8
     for size in fed.sizes:
+        shape = fed.layout.shape(fed.batch or 1, size)
+        runtime.check_shape("the graph", fed.name, shape)
         try:
-            runtime.answer(session, [session.get_outputs()[0].name], {
-                fed.name: np.zeros(fed.layout.shape(fed.batch or 1, size), kind)
-            })  # fmt: skip
+            runtime.answer(session, [session.get_outputs()[0].name], {fed.name: np.zeros(shape, kind)})
         except ModelError as error:
             raise ModelError(
                 f"--size {size[0]}x{size[1]}: {error.message}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 
 from edgekd import host as hosts
 from edgekd import quantization
@@ -99,7 +100,12 @@ def _judge(request: Request, parent: Artifact, evaluator: Evaluator, measure: Me
 
 def _chance(parent: Artifact, classes: tuple[str, ...]) -> float:
     answers = judging.read(parent.path)
-    return max((1 / max(2, answers[name].shape[1]) for name in classes), default=0.0)
+    return max((1 / max(2, _width(answers[name])) for name in classes), default=0.0)
+
+
+def _width(answers: NDArray[Any]) -> int:
+    """Return how many scores a sample has, whatever shape the file declares."""
+    return answers.size // max(1, len(answers))
 
 
 def _shipped(
@@ -116,7 +122,7 @@ def _shipped(
         candidates = store.run(convert, graph=graph, samples=samples, entry=quantizer.entry, precision=precision)
     evaluator = Evaluator(request.target, fed, folder, has_labels)
     parent = evaluator(candidates.path / FLOAT)
-    if has_labels and parent.metrics["top1"] < least_top1(next(iter(judging.read(parent.path).values())).shape[1]):
+    if has_labels and parent.metrics["top1"] < least_top1(_width(next(iter(judging.read(parent.path).values())))):
         store.say(
             f"the float file is right on {100 * parent.metrics['top1']:.1f} % of the images only: its classes are not "
             "the folders in their order, or --mean and --std are others; judged by agreement with it instead"

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+import unicodedata
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +111,8 @@ def _one(case: Case, seed: int, number: int, folder: Path) -> dict[str, str]:
     try:
         case.open(place / name, number, place)
     except EdgekdError as error:
-        if not error.hint or not f"{error.message}{error.hint}".replace("\n", "").isprintable():
+        kinds = {unicodedata.category(each) for each in f"{error.message}{error.hint}" if each != "\n"}
+        if not error.hint or kinds & {"Cc", "Cs", "Zl", "Zp"}:
             return {"failure": f"{error.message!r}, hint {error.hint!r}"}
         return {"outcome": "refused", "message": error.message}
     except BaseException:

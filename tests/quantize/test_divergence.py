@@ -81,6 +81,24 @@ def test_against_answers_that_are_all_zero_any_other_loses_everything_and_none_n
     assert (lost(zero, found).lost, lost(zero, zero).lost) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_what_the_float_graph_gives_no_number_for_is_right_where_it_stays_the_same(odd: float) -> None:
+    parent = detections()
+    parent[:, 2, :7] = odd
+    found = on_one_grid(np.nan_to_num(parent, nan=0, posinf=0, neginf=0))
+    plain = np.nan_to_num(parent, nan=0, posinf=0, neginf=0)
+    assert lost(parent, found).lost == 1.0
+    found[:, 2, :7] = odd
+    kept = found.copy()
+    kept[:, 2, :7] = 0
+    assert lost(parent, found).lost == lost(plain, kept).lost < 1.0
+
+
+def test_a_float_graph_without_one_finite_answer_is_an_error() -> None:
+    with pytest.raises(ModelError, match='answers nothing but NaN and infinity as "y"'):
+        lost(np.full((4, 3), np.nan, np.float32), np.zeros((4, 3), np.float32))
+
+
 @pytest.mark.parametrize("spoiled", [np.nan, np.inf])
 def test_answers_that_are_not_finite_lose_everything(spoiled: float) -> None:
     parent = detections()

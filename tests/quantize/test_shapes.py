@@ -56,6 +56,18 @@ def test_an_output_keeps_its_shape_unless_that_is_wrong(
     onnx.checker.check_model(model, full_check=True)
 
 
+@pytest.mark.parametrize(("name", "found"), [("x", ["N", 3, 8, 8]), ("w", [192, 5])])
+def test_an_output_that_is_an_input_or_a_constant_has_its_shape_and_hides_none(
+    name: str, found: list[int | str]
+) -> None:
+    model = layered([4, 3, 3, 3])
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [7]))
+    shapes.infer(model)
+    assert infos(model) == {"f": ["N", 192], "g": ["N", 5]}
+    assert [sides(value) for value in model.graph.output] == [["N", 5], found]
+    onnx.checker.check_model(model, full_check=True)
+
+
 def test_what_an_operator_of_another_domain_makes_keeps_its_declared_shape() -> None:
     nodes = [helper.make_node("Gelu", ["x"], ["g"], domain="com.microsoft"), node("Relu", ["g"], "r")]
     model = graph([*nodes, node("Relu", ["r"], "y")], {}, made=None)

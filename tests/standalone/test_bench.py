@@ -207,3 +207,13 @@ def test_a_detector_with_open_sides_is_timed_at_its_size(fed: list[dict[str, np.
         bench_files(timing(WILD / "yunet_n_dynamic.onnx"))
     bench_files(timing(WILD / "yunet_n_320_320.onnx", WILD / "yunet_n_dynamic.onnx", size=(320, 320)))
     assert [each["input"].shape for each in fed] == [(1, 3, 320, 320)] * 2
+
+
+@pytest.mark.parametrize("option", ["size", "data"])
+def test_a_batch_that_no_memory_holds_is_an_error_where_the_size_is_open_too(tmp_path: Path, option: str) -> None:
+    """12 TB of float64 were asked for, before anything looked at the shape."""
+    file = saved(identity(("x", TensorProto.FLOAT, [2**31, 3, "h", "w"])), tmp_path / "net.onnx")
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    given = {"size": Timing((file,), (HERE,), 5, size=(16, 16)), "data": Timing((file,), (HERE,), 5, data=tmp_path)}
+    with pytest.raises(EdgekdError, match=r"the input x of .* takes 1649267441664 values at once"):
+        bench_files(given[option])

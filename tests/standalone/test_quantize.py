@@ -135,6 +135,21 @@ def test_a_graph_that_gives_one_number_for_each_image_absorbs_its_front_as_well(
     assert found.report["precision"] == "int8"
 
 
+def test_a_batch_that_no_memory_holds_is_an_error_where_the_size_is_open_too(ask: Ask) -> None:
+    with pytest.raises(EdgekdError, match="the input x of the graph takes 3298534883328 values at once"):
+        ask(classifier(4096, ("h", "w")), sizes=((16384, 16384),))
+
+
+def test_scores_of_another_rank_than_the_file_declares_are_judged(ask: Ask) -> None:
+    """As it is, the file keeps what it declares, [N, 3]; it gives [N]."""
+    model = classifier()
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(node("ReduceMax", ["scores", "axes"], "y", keepdims=0))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
+    found = ask(model, "quantize.precision=float", task="classification")
+    assert (found.report["precision"], found.report["agreement_with_float"]) == ("float", 1.0)
+
+
 @pytest.mark.parametrize("calibrator", ["percentile", "entropy", "mse"])
 def test_every_calibrator_keeps_the_classes(ask: Ask, calibrator: str) -> None:
     found = ask(classifier(), f"quantize.calibrator={calibrator}")
