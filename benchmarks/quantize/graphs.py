@@ -50,7 +50,8 @@ def run(*command: str) -> Process:
         said.seek(0)
         text = said.read()
     if child.returncode not in {0, 3}:
-        sys.exit(text)
+        # A process that ran out of memory says nothing itself: onnxruntime's calibrators take up to 12 GB.
+        sys.exit(f"{text}\n{' '.join(command)} ended with {child.returncode}")
     return Process(text, seconds, peak)
 
 
