@@ -44,13 +44,7 @@ def _units(table: str, model: Model) -> list[str]:
 
 
 def _large_batches(recipe: Recipe, count: int) -> list[str]:
-    trainings = {
-        "teacher.train": recipe.teacher.train if recipe.teacher.is_trained else None,
-        "distill": recipe.distill,
-        "prune.recovery": recipe.prune.recovery if recipe.prune else None,
-        "finetune": recipe.finetune,
-    }
-    large = [f"{table}.batch = {each.batch}" for table, each in trainings.items() if each and each.batch > count]
+    large = [f"{table}.batch = {each.batch}" for table, each in recipe.trainings.items() if each.batch > count]
     if not large:
         return []
     return [f"{', '.join(large)}: train has {count} images, so an epoch is one step of {count}"]

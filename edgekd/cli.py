@@ -31,13 +31,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def main() -> NoReturn:
     """Run a command. Exit codes: 0 fine, 1 user's mistake, 2 wrong usage, 3 a budget missed, 130 stopped by Ctrl-C."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path need not be UTF-8: what cannot be printed is printed as an escape, as stderr does by itself.
+        # A path need not be UTF-8, and a terminal may be ASCII only: what cannot be printed is printed as an escape, as
+        # stderr does by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
     # torch's own, about its own: nothing that a user of edgekd can act on.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or a pipe that is ASCII only still gets every line.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except EdgekdError as error:

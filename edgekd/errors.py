@@ -19,7 +19,6 @@ from pathlib import Path
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, all that `str.splitlines` breaks at, and what Python reads file names that are not UTF-8 as."""
-_LISTED = 10
 
 
 class EdgekdError(Exception):
@@ -63,6 +62,11 @@ def first_line(error: BaseException) -> str:
     return said.splitlines()[0] if said else type(error).__name__
 
 
+def uncapitalised(reason: str) -> str:
+    """Return what another library complains of, so that it can follow a colon."""
+    return reason[:1].lower() + reason[1:]
+
+
 def is_printable(name: str) -> bool:
     """Whether a name stays on one line and can be written as UTF-8."""
     return _UNPRINTABLE.search(name) is None
@@ -73,10 +77,10 @@ def printable(name: str | Path) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names with commas between them: the first ten, and how many more there are."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names with commas between them: the first `most`, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def counted(count: int, noun: str) -> str:

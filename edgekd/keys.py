@@ -14,6 +14,8 @@ from edgekd.ref import Ref
 
 LENGTH = 32
 """Hexadecimal digits of a key: 128 of sha256's bits."""
+PATTERN = "[0-9a-f]" * LENGTH
+"""A key, for glob."""
 
 
 def key_of(inputs: Mapping[str, Any]) -> str:

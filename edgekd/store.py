@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from edgekd import choices, record, slot
 from edgekd.beside import write_text
 from edgekd.hashes import HashCache
-from edgekd.keys import LENGTH, key_of, plain, version_of
+from edgekd.keys import PATTERN, key_of, plain, version_of
 from edgekd.reasons import differences
 from edgekd.record import DamagedError, Record
 from edgekd.run import Run
@@ -29,7 +29,6 @@ from edgekd.slot import Slot
 from edgekd.stage import Artifact, PlanEndsError, Stage
 
 P = ParamSpec("P")
-KEY_PATTERN = "[0-9a-f]" * LENGTH
 
 
 class Store:
@@ -224,13 +223,13 @@ class Store:
     def _why(self, asked: Record) -> str:
         """Say what differs from the most similar earlier run of this stage on the same subject."""
         best: list[str] | None = None
-        for folder in self.folder.glob(f"{asked.stage}-{KEY_PATTERN}"):
+        for folder in self.folder.glob(f"{asked.stage}-{PATTERN}"):
             with contextlib.suppress(DamagedError):
                 old = record.read(folder)
                 found = differences(old.identity, asked.identity)
                 if old.subject == asked.subject and (best is None or len(found) < len(best)):
                     best = found
         if best is None:
-            killed = any(self.folder.glob(f"{asked.stage}-{KEY_PATTERN}.part"))
+            killed = any(self.folder.glob(f"{asked.stage}-{PATTERN}.part"))
             return "not finished before" if killed else "not run before"
         return ", ".join(best[:4]) + (", …" if len(best) > 4 else "")

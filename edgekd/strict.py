@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from edgekd.errors import did_you_mean
+from edgekd.errors import did_you_mean, uncapitalised
 from edgekd.expected import as_toml, describe
 
 _LONGEST = 60
@@ -72,12 +72,12 @@ def _reason(complaint: Any, place: _Place) -> tuple[str, str]:
             return _wrong_kind(complaint, place)
         case "value_error":
             reason, *hint = complaint["ctx"]["error"].args
-            return (f"{key}: {_lower(reason)}" if key else reason), (hint[0] if hint else "")
+            return (f"{key}: {uncapitalised(reason)}" if key else reason), (hint[0] if hint else "")
         case "json_invalid":
             # Half of a surrogate pair, as an argument that is not UTF-8 becomes one.
             return "a value is not valid text", "write it in UTF-8"
         case kind:
-            said = "must be a table" if kind in _TABLE else _lower(complaint["msg"])
+            said = "must be a table" if kind in _TABLE else uncapitalised(complaint["msg"])
             unquoted = "numbers, true and false stand without quotes; "
             hint = unquoted + _hint(place) if kind in _UNQUOTED and isinstance(value, str) else ""
             return f"{key} = {_short(value)}: {said}", hint
@@ -145,10 +145,6 @@ def _walk(model: type[BaseModel], location: Sequence[int | str], keep_last: bool
         elif (is_last and keep_last) or (_is_name(part) and not _is_type(part)):
             keys.append(part)
     return _Place(tables, keys, field)
-
-
-def _lower(reason: str) -> str:
-    return reason[0].lower() + reason[1:]
 
 
 def _is_name(part: str) -> bool:

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, uncapitalised
 
 _DEEPEST = 32
 """Tables and arrays inside one another; no key of ours lies deeper than 5."""
@@ -45,7 +45,7 @@ def value_of(text: str) -> Any:
         found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError as error:
         if text.strip().startswith('"'):
-            raise ValueError(_lower(_AT.sub("", str(error))), _hint(text)) from None
+            raise ValueError(uncapitalised(_AT.sub("", str(error))), _hint(text)) from None
         return text
     except RecursionError:
         raise ValueError("arrays or tables lie too deep inside one another", f"at most {_DEEPEST} deep") from None
@@ -74,7 +74,7 @@ def _broken(text: str, said: str, where: str, kind: type[EdgekdError]) -> Edgekd
         number -= 1
     line = lines[number - 1]
     column = int(at[2]) if at and at[2] else len(line)
-    reason = _lower(_AT.sub("", said))
+    reason = uncapitalised(_AT.sub("", said))
     return kind(f"{where}: line {number}: {reason}: {_quoted(line, column)}", _hint(line))
 
 
@@ -118,7 +118,3 @@ def _quoted(line: str, column: int = 1) -> str:
     start = max(0, column - _SHOWN // 2) if len(line) > _SHOWN else 0
     part = line[start : start + _SHOWN]
     return f"{'…' if start else ''}{part.strip()}{'…' if start + _SHOWN < len(line) else ''}"
-
-
-def _lower(reason: str) -> str:
-    return reason[:1].lower() + reason[1:]

@@ -13,12 +13,10 @@ from filelock import FileLock
 from edgekd import choices, record
 from edgekd.errors import EdgekdError
 from edgekd.hashes import HashCache
-from edgekd.keys import LENGTH
+from edgekd.keys import PATTERN
 from edgekd.record import DamagedError
 from edgekd.run import Progress, Run
 from edgekd.slot import set_aside
-
-_KEY = "[0-9a-f]" * LENGTH
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def verify(store: Path, run: Run) -> Verified:
     if not (store / "locks").is_dir():
         raise EdgekdError(f"{store} is not a store", "name the .edgekd folder that edgekd build made beside the recipe")
     damaged: list[str] = []
-    artifacts = sorted(folder for folder in store.glob(f"*-{_KEY}") if folder.is_dir())
+    artifacts = sorted(folder for folder in store.glob(f"*-{PATTERN}") if folder.is_dir())
     for number, folder in enumerate(artifacts):
         run.show(Progress("verify", number, len(artifacts), folder.name))
         with FileLock(store / "locks" / f"{folder.name}.lock"):

@@ -76,7 +76,7 @@ def test_only_views_that_an_epoch_sees_are_filled(build: Builder) -> None:
 
 @pytest.mark.slow
 def test_another_student_does_not_train_the_teacher_again(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The precision of each network is measured for it alone, here by turns of fortune."""
+    """The precision of each network is measured for it alone; here the answers are given."""
     answers = iter(["bf16-mixed", "32-true", "bf16-mixed"])
     measured: list[int] = []
 

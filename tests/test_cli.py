@@ -407,9 +407,12 @@ def test_a_stdout_that_is_full_is_one_error() -> None:
 
 
 def test_a_pipe_that_is_closed_early_is_no_error() -> None:
-    done = printed("edgekd targets cpu | head -n 1; exit ${PIPESTATUS[0]}")
-    assert (done.returncode, done.stderr) == (1, "")
+    done = printed("edgekd targets cpu | head -n 1")
+    assert done.stderr == ""
     assert done.stdout.startswith("cpu ")
+    # A reader that is gone before the first line; head may still be there when the last one is written.
+    closed = printed("edgekd targets cpu | true; exit ${PIPESTATUS[0]}")
+    assert (closed.returncode, closed.stderr) == (1, "")
 
 
 def test_an_ascii_terminal_gets_every_line(tmp_path: Path) -> None:

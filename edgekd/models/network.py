@@ -70,7 +70,6 @@ class Network:
 
 def build(plan: Plan, code: Ref) -> Network:
     """Make the plan's module, untrained. Raises ModelError where the callable does not give such a module."""
-    make = code.load()
     try:
         # A copy: a callable may change the lists that it is given, and the plan is written afterwards.
         module = code.call(**copy.deepcopy(plan.args))
@@ -80,7 +79,7 @@ def build(plan: Plan, code: Ref) -> Network:
         # The user's own code: it may raise anything.
         raise ModelError(
             f'"{plan.model}" cannot be called: {said(error, code.folder)}',
-            f"check its args in the recipe{_takes(make)}",
+            f"check its args in the recipe{_takes(code.load())}",
         ) from None
     if module is None:
         raise ModelError(f'"{plan.model}" returned None', "forgot `return`? it must return a torch.nn.Module")

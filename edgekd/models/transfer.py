@@ -35,14 +35,9 @@ def with_new_head(
 
 
 def _is_of_other_classes(given: Tensor, wanted: Tensor, classes: int) -> bool:
-    shapes = given.shape, wanted.shape
-    return (
-        given.ndim > 0
-        and len(shapes[0]) == len(shapes[1])
-        and shapes[0] != shapes[1]
-        and wanted.shape[0] == classes
-        and shapes[0][1:] == shapes[1][1:]
-    )
+    if not given.ndim or not wanted.ndim:
+        return False
+    return given.shape[0] != wanted.shape[0] == classes and given.shape[1:] == wanted.shape[1:]
 
 
 def freeze(module: nn.Module, paths: Sequence[str]) -> list[nn.Module]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from edgekd.errors import listed
 from edgekd.prune.candidates import Candidates, Limit, Shape
 from edgekd.prune.search import narrowest
 
@@ -48,8 +49,7 @@ def _stays(limit: Limit, whole: Mapping[str, str]) -> str:
     for why, layers in sorted(parts.items(), key=lambda each: -sum(each[1].values()))[:_NAMED]:
         share = sum(layers.values())
         named = sorted(layers, key=lambda layer: -layers[layer])
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
         if share >= _MATTERS:
-            who = f"{', '.join(named[:_NAMED])}{more} ({100 * share:.0f} % of the {_WORDS[limit.key]})"
+            who = f"{listed(named, _NAMED)} ({100 * share:.0f} % of the {_WORDS[limit.key]})"
             text += f"; {who} keep all their channels: {why}"
     return text

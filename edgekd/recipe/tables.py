@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from edgekd.recipe.basis import FilePath, Fraction, Positive, Seed, Side, Table
 from edgekd.recipe.networks import Teacher, Transfer
 from edgekd.recipe.quantizing import Quantize
-from edgekd.recipe.training import Distill, Finetune
+from edgekd.recipe.training import Distill, Finetune, Training
 
 
 class Data(Table):
@@ -248,13 +248,17 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _augmentation_leaves_something(self) -> Recipe:
-        trainings = {
+        for table, training in self.trainings.items():
+            training.augment.check(self.data.shape, f"{table}.augment")
+        return self
+
+    @property
+    def trainings(self) -> dict[str, Training]:
+        """All trainings that the build will run, by their tables."""
+        found = {
             "teacher.train": self.teacher.train if self.teacher.is_trained else None,
             "distill": self.distill,
             "prune.recovery": self.prune.recovery if self.prune else None,
             "finetune": self.finetune,
         }
-        for table, training in trainings.items():
-            if training is not None:
-                training.augment.check(self.data.shape, f"{table}.augment")
-        return self
+        return {table: training for table, training in found.items() if training is not None}

@@ -92,9 +92,7 @@ def _judge(request: Request, parent: Artifact, evaluator: Evaluator, measure: Me
         drop=DROP if by_labels or len(judging.read(parent.path)) == len(classes) else DROP_OF_VARIANCE,
         chance=0.0 if request.metric is not None else _chance(parent, classes),
         measure=measure,
-        words=lambda candidates, file: (
-            _TOP1 if by_labels else f"% {compare(parent.path, evaluator(candidates.path / file).path).words}"
-        ),
+        words=words,
     )
 
 
